@@ -1,0 +1,33 @@
+//! What a task is and what may happen to it. Pure: no I/O, no clock, no async, so
+//! that it can be tested with thousands of generated histories.
+
+mod error;
+mod event;
+mod failure;
+mod filter;
+mod lease;
+pub mod limits;
+mod name;
+mod order;
+mod payload;
+mod progress;
+mod retry;
+mod task;
+mod time;
+mod transition;
+
+pub use error::{Error, Violation};
+pub use event::{
+    Event, Expiry, Finish, Grant, NewTask, Outcome, Patch, ProgressPatch, Report, RetryPolicyPatch,
+};
+pub use failure::{Code, Detail, Failure};
+pub use filter::Filter;
+pub use lease::{Lease, TimeLimit, Token};
+pub use name::{NAME_RULE, Name, TaskId};
+pub use order::{Cursor, Direction, Order, OrderKey};
+pub use payload::{Object, Value};
+pub use progress::{Pace, Progress, ProgressReport};
+pub use retry::{KindDefaults, RetryPolicy};
+pub use task::{DEFAULT_QUEUE, EXTERNAL, Labels, LastOutcome, State, Status, Task};
+pub use time::Timestamp;
+pub use transition::{Context, apply, create};

@@ -1,0 +1,9 @@
+//! Taskwatch.
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod hub;
+pub mod proto;
+pub mod store;
+pub mod tasks;
+pub mod watch;
