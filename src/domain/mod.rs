@@ -15,6 +15,9 @@ mod retry;
 mod task;
 mod time;
 mod transition;
+#[cfg(test)]
+#[path = "transition_tests.rs"]
+mod transition_tests;
 
 pub use error::{Error, Violation};
 pub use event::{

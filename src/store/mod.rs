@@ -176,6 +176,11 @@ impl Reader {
         unimplemented!()
     }
 
+    /// Whether no other process can have this database open.
+    pub fn embedded(&self) -> bool {
+        unimplemented!()
+    }
+
     /// The present time by the clock that the store goes by.
     pub async fn now(&self) -> Result<Timestamp, StoreError> {
         unimplemented!()
