@@ -79,8 +79,14 @@ impl Waiting {
         }
     }
 
-    fn wake(&mut self, lane: &Lane, mut tasks: u64) {
-        let Some(line) = self.by_kind.get_mut(&lane.kind) else { return };
+    fn wake(&mut self, lane: &Lane, tasks: u64) {
+        self.wake_some(&lane.kind, tasks, |queues| {
+            queues.is_empty() || queues.contains(&lane.queue)
+        });
+    }
+
+    fn wake_some(&mut self, kind: &Name, mut tasks: u64, serves: impl Fn(&[Name]) -> bool) {
+        let Some(line) = self.by_kind.get_mut(kind) else { return };
         let mut passed = Vec::new();
         while tasks > 0
             && let Some(number) = line.pop_front()
@@ -88,7 +94,7 @@ impl Waiting {
             let Some(entry) = self.all.get_mut(&number).filter(|entry| !entry.woken) else {
                 continue;
             };
-            if entry.queues.is_empty() || entry.queues.contains(&lane.queue) {
+            if serves(&entry.queues) {
                 entry.woken = true;
                 entry.wake.notify_one();
                 tasks -= 1;
@@ -100,7 +106,7 @@ impl Waiting {
             line.push_front(number);
         }
         if line.is_empty() {
-            self.by_kind.remove(&lane.kind);
+            self.by_kind.remove(kind);
         }
     }
 }
@@ -122,6 +128,11 @@ impl Drop for Waiter {
         let mut waiting = self.all.lock();
         let Some(entry) = waiting.all.remove(&self.number) else { return };
         for kind in &entry.kinds {
+            // Woken and gone before it looked: somebody else takes its place.
+            if entry.woken {
+                let same = |queues: &[Name]| queues.is_empty() || queues == entry.queues;
+                waiting.wake_some(kind, 1, same);
+            }
             // The queue of those who wait must not fill up with those who left.
             let empty = waiting.by_kind.get_mut(kind).is_some_and(|line| {
                 if line.front() == Some(&self.number) {
@@ -186,6 +197,17 @@ mod tests {
         assert!(!is_woken(&one) && is_woken(&other));
         waiters.wake(&lane("k", "a"), 1);
         assert!(is_woken(&one));
+    }
+
+    #[test]
+    fn who_is_woken_and_leaves_passes_it_on() {
+        let waiters = Waiters::default();
+        let first = waiters.register(&[name("k")], &[]);
+        let second = waiters.register(&[name("k")], &[]);
+        waiters.wake(&lane("k", "q"), 1);
+        assert!(!is_woken(&second));
+        drop(first);
+        assert!(is_woken(&second));
     }
 
     #[test]
