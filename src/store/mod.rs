@@ -4,6 +4,8 @@
 //! it; any number of [`Reader`]s read. Rows stop here: what goes in and out is
 //! `domain`. Nothing here knows the rules of a task's life.
 
+mod filter;
+
 use std::collections::{HashMap, HashSet};
 
 use crate::domain::{
