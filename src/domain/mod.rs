@@ -4,7 +4,7 @@
 mod error;
 mod event;
 mod failure;
-mod filter;
+pub mod filter;
 mod lease;
 pub mod limits;
 mod name;
@@ -25,6 +25,8 @@ pub use event::{
 };
 pub use failure::{Code, Detail, Failure};
 pub use filter::Filter;
+#[cfg(test)]
+pub(crate) use filter::tests as filter_strategies;
 pub use lease::{Lease, TimeLimit, Token};
 pub use name::{NAME_RULE, Name, TaskId};
 pub use order::{Cursor, Direction, Order, OrderKey};
