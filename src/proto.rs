@@ -197,8 +197,8 @@ mod tests {
         two.merge(
             Frame::new(&WatchEvent { synced: Some(true), ..WatchEvent::default() }).encoded(),
         )
-        .unwrap();
-        assert_eq!(two.event().unwrap().synced, Some(true));
-        assert!(Frame::decode(&[0xff][..]).unwrap().event().is_err());
+        .expect("its own bytes");
+        assert_eq!(two.event().expect("its own bytes").synced, Some(true));
+        assert!(Frame::decode(&[0xff][..]).expect("its own bytes").event().is_err());
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Code, Status};
 
-use super::errors;
+use super::{errors, streams::Lasting};
 use crate::domain::Error;
 
 /// Bytes of all requests that are being received. hyper's windows bound only what
@@ -137,6 +137,8 @@ pub(super) struct Answered {
     body: Option<tonic::body::Body>,
     deadline: Option<Pin<Box<Sleep>>>,
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Counted until the answer is over.
+    _lasting: Option<Lasting>,
 }
 
 impl Answered {
@@ -146,8 +148,9 @@ impl Answered {
         body: tonic::body::Body,
         deadline: Option<Pin<Box<Sleep>>>,
         closing: Option<WaitForCancellationFutureOwned>,
+        lasting: Option<Lasting>,
     ) -> Self {
-        Self { body: Some(body), deadline, closing: closing.map(Box::pin) }
+        Self { body: Some(body), deadline, closing: closing.map(Box::pin), _lasting: lasting }
     }
 
     fn end(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
@@ -266,18 +269,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_ends_with_a_status_whatever_happens() {
         let sleep = Box::pin(tokio::time::sleep(Duration::from_secs(5)));
-        let late = Answered::new(silent(), Some(sleep), None);
+        let late = Answered::new(silent(), Some(sleep), None, None);
         assert_eq!(end_of(late).await.code(), Code::DeadlineExceeded);
 
         let closing = tokio_util::sync::CancellationToken::new();
         closing.cancel();
-        let closed = Answered::new(silent(), None, Some(closing.cancelled_owned()));
+        let closed = Answered::new(silent(), None, Some(closing.cancelled_owned()), None);
         assert_eq!(end_of(closed).await.code(), Code::Unavailable);
 
         let panics = StreamBody::new(futures_util::stream::poll_fn(
             |_| -> Poll<Option<Result<Frame<Bytes>, Status>>> { panic!("expected by the test") },
         ));
-        let panicked = Answered::new(tonic::body::Body::new(panics), None, None);
+        let panicked = Answered::new(tonic::body::Body::new(panics), None, None, None);
         assert_eq!(end_of(panicked).await.code(), Code::Internal);
     }
 }

@@ -20,7 +20,7 @@ use super::{
     body::{Answered, Received},
     deadline::Deadline,
     errors,
-    streams::OpenStreams,
+    streams::{Lasting, OpenStreams},
 };
 use crate::domain::Error;
 
@@ -93,11 +93,17 @@ where
             )
             .into_http();
         };
-        let path = request.uri().path().to_owned();
-        let grpc_s_own = path.starts_with(GRPC_S_OWN);
+        let uri = request.uri().clone();
+        let grpc_s_own = uri.path().starts_with(GRPC_S_OWN);
         let mut request =
             request.map(|body| Body::new(Received::new(body, self.received.clone(), grpc_s_own)));
         request.extensions_mut().insert(self.open.clone());
+        // Our own watches count themselves.
+        let lasting = grpc_s_own.then(|| Lasting::begin(request.extensions())).transpose();
+        let lasting = match lasting {
+            Ok(lasting) => lasting,
+            Err(error) => return errors::status(error).into_http(),
+        };
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(deadline);
         }
@@ -114,13 +120,13 @@ where
         match answer {
             Ok(Ok(answer)) => {
                 let closing = grpc_s_own.then(|| self.closing.cancelled_owned());
-                corrected(answer, &path)
-                    .map(|body| Body::new(Answered::new(body, gives_up, closing)))
+                corrected(answer, uri.path())
+                    .map(|body| Body::new(Answered::new(body, gives_up, closing, lasting)))
             }
             Ok(Err(never)) => match never {},
             Err(_) => {
                 // Its message is in the log already, by the panic hook.
-                tracing::error!(method = path, "a handler panicked");
+                tracing::error!(method = uri.path(), "a handler panicked");
                 errors::status(Error::Internal).into_http()
             }
         }
@@ -325,6 +331,24 @@ mod tests {
         let trailers = end.into_trailers().expect("trailers");
         let status = Status::from_header_map(&trailers).expect("has a status");
         assert_eq!(status.code(), Code::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn streams_of_health_leave_room_for_others() {
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        let edge = edge(Routes::new(health));
+        let watch = || request("/grpc.health.v1.Health/Watch", b"");
+        let mut open = Vec::new();
+        for _ in 0..OpenStreams::LASTING {
+            let Ok(answer) = edge.clone().oneshot(watch()).await;
+            assert!(Status::from_header_map(answer.headers()).is_none(), "it is open");
+            open.push(answer);
+        }
+        let Ok(refused) = edge.clone().oneshot(watch()).await;
+        assert_eq!(status_of(refused).await.code(), Code::ResourceExhausted);
+        open.pop();
+        let Ok(answer) = edge.oneshot(watch()).await;
+        assert!(Status::from_header_map(answer.headers()).is_none(), "one has ended");
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ mod read;
 mod report;
 mod streams;
 mod task_service;
+mod update;
 mod watch;
 mod worker_service;
 

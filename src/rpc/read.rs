@@ -249,3 +249,115 @@ pub(super) fn token(text: &str) -> Option<Token> {
 pub(super) fn token_text(token: Token) -> String {
     uuid::Uuid::from_bytes(token.0).simple().to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{domain::Error, rpc::path::Findings};
+
+    fn judged<T>(read: impl FnOnce(&At<'_>) -> T) -> Result<T, Error> {
+        let findings = Findings::default();
+        let value = read(&findings.root().field("x"));
+        findings.judge(Some(value))
+    }
+
+    #[test]
+    fn times_are_cut_and_bounded() {
+        let read = |seconds, nanos| judged(|at| time(at, ProtoTimestamp { seconds, nanos }));
+        assert_eq!(read(1, 999), Ok(Some(Timestamp::from_micros(1_000_000))));
+        assert_eq!(read(-1, 999_999_999), Ok(Some(Timestamp::from_micros(-1))));
+        assert_eq!(read(-62_135_596_800, 0), Ok(Some(Timestamp::MIN)));
+        assert_eq!(read(253_402_300_799, 999_999_999), Ok(Some(Timestamp::MAX)));
+        let bad = [
+            (-62_135_596_801, 999_999_999),
+            (253_402_300_800, 0),
+            (i64::MIN, 0),
+            (i64::MAX, 0),
+            (0, -1),
+            (0, 1_000_000_000),
+        ];
+        for (seconds, nanos) in bad {
+            assert!(read(seconds, nanos).is_err(), "{seconds} {nanos}");
+        }
+    }
+
+    #[test]
+    fn durations_are_cut_and_bounded() {
+        let read =
+            |seconds, nanos| judged(|at| duration(at, Some(ProtoDuration { seconds, nanos })));
+        assert_eq!(read(0, 0), Ok(None));
+        assert_eq!(read(1, 1_999), Ok(Some(Duration::new(1, 1_000))));
+        assert_eq!(read(0, 1), Ok(Some(MICROS)));
+        let longest = i64::try_from(limits::DURATION_MAX.as_secs()).expect("fits");
+        assert_eq!(read(longest, 0), Ok(Some(limits::DURATION_MAX)));
+        let bad = [
+            (longest, 1),
+            (i64::MAX, 999_999_999),
+            (-1, 0),
+            (0, -1),
+            (i64::MIN, i32::MIN),
+            (1, -1),
+            (-1, 1),
+            (0, 1_000_000_000),
+        ];
+        for (seconds, nanos) in bad {
+            assert!(read(seconds, nanos).is_err(), "{seconds} {nanos}");
+        }
+    }
+
+    #[test]
+    fn percentages_are_numbers_from_0_to_100() {
+        for good in [0.0, 0.1, 100.0] {
+            assert_eq!(judged(|at| percent(at, good)), Ok(good));
+        }
+        assert!(judged(|at| percent(at, -0.0)).is_ok_and(f64::is_sign_positive));
+        for bad in [f64::NAN, f64::INFINITY, -0.1, 100.1] {
+            assert!(judged(|at| percent(at, bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn multipliers_are_1_or_more() {
+        assert_eq!(judged(|at| multiplier(at, 0.0)), Ok(None));
+        assert_eq!(judged(|at| multiplier(at, 1.0)), Ok(Some(1.0)));
+        for bad in [0.9, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(judged(|at| multiplier(at, bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn characters_are_counted_and_not_bytes() {
+        let read = |text: &str| judged(|at| self::text(at, text.to_owned(), 3));
+        assert_eq!(read("äöü").as_deref(), Ok("äöü"));
+        assert!(read("äöüß").is_err());
+        assert!(read("a\0").is_err());
+    }
+
+    #[test]
+    fn views() {
+        let read = |number, default| judged(|at| view(at, number, default));
+        assert_eq!(read(0, TaskView::Full), Ok(true));
+        assert_eq!(read(0, TaskView::Basic), Ok(false));
+        assert_eq!(read(1, TaskView::Full), Ok(false));
+        assert_eq!(read(2, TaskView::Basic), Ok(true));
+        assert!(read(3, TaskView::Basic).is_err());
+    }
+
+    #[test]
+    fn request_ids_are_counted_in_bytes() {
+        let read = |id: &str| judged(|at| request_id(at, id.to_owned()));
+        assert_eq!(read(""), Ok(None));
+        assert!(read(&"ä".repeat(64)).is_ok());
+        assert!(read(&"ä".repeat(65)).is_err());
+        assert!(read("\0").is_err());
+    }
+
+    #[test]
+    fn tokens_go_there_and_back() {
+        let given = Token([0xa5; 16]);
+        assert_eq!(token(&token_text(given)), Some(given));
+        for bad in ["x", "", &"0".repeat(33), &"ä".repeat(16)] {
+            assert_eq!(token(bad), None);
+        }
+    }
+}

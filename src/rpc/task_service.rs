@@ -6,13 +6,14 @@ use std::time::Duration;
 use tonic::{Request, Response, Status};
 
 use super::{
-    create, errors, mask,
+    create, errors,
     message::{self, View},
     page_token::Listing,
     path::{At, Findings},
     payload::NUL,
     read,
     streams::Lasting,
+    update,
     watch::{self, Frames},
 };
 use crate::{
@@ -113,7 +114,7 @@ impl TaskService for TaskApi {
                 return None;
             };
             let id = read::task_name(&at.field("task").field("name"), &task.name);
-            let patch = mask::patch(at, task, update_mask);
+            let patch = update::patch(at, task, update_mask);
             Some((id?, patch))
         })?;
         let task = self.tasks.update(id, patch).await.map_err(errors::status)?;
