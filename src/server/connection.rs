@@ -305,6 +305,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn messages_that_are_too_large_over_the_wire() {
+        let port = open();
+        let mut client = tonic::client::Grpc::new(port.channel().await);
+        client.ready().await.expect("connected");
+        let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+        let request = Request::new(Frame::from_encoded(vec![0; 5 << 20].into()));
+        let answer = client.unary(request, path, Codec::<Frame, Frame>::default()).await;
+        assert_eq!(answer.expect_err("must be refused").code(), Code::ResourceExhausted);
+        port.close().await;
+    }
+
+    #[tokio::test]
     async fn an_open_stream_ends_when_the_port_closes() {
         let port = open();
         let mut client = pb::health_client::HealthClient::new(port.channel().await);
