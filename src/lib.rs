@@ -4,6 +4,8 @@ pub mod config;
 pub mod domain;
 pub mod hub;
 pub mod proto;
+pub mod rpc;
+pub mod server;
 pub mod store;
 pub mod tasks;
 pub mod watch;
