@@ -4,6 +4,7 @@ pub mod config;
 pub mod domain;
 pub mod hub;
 pub mod proto;
+pub mod runner;
 pub mod store;
 pub mod tasks;
 pub mod watch;
