@@ -9,7 +9,8 @@ use taskwatch::{
     proto::{
         self, task_service_client::TaskServiceClient, worker_service_client::WorkerServiceClient,
     },
-    server::{NoRunner, Server},
+    runner::Handlers,
+    server::Server,
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::{Code, Status, transport::Channel};
@@ -39,7 +40,7 @@ async fn start() -> Running {
         kinds: BTreeMap::new(),
         queues: BTreeMap::new(),
     };
-    let server = Server::bind(config, Box::new(NoRunner)).await.expect("starts");
+    let server = Server::bind(config, Handlers::none()).await.expect("starts");
     let address = server.local_addr();
     let (stop, stopped) = oneshot::channel();
     let server = tokio::spawn(async move {

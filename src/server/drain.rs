@@ -6,7 +6,8 @@ use std::{pin::pin, time::Duration};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{runner::Running, services::Health};
+use super::services::Health;
+use crate::runner::Runner;
 use crate::tasks::Tasks;
 
 /// Shares of the grace, in tenths, after which a stage is over.
@@ -19,7 +20,7 @@ pub(super) struct Drain {
     pub(super) grace: Duration,
     pub(super) health: Health,
     pub(super) tasks: Tasks,
-    pub(super) runner: Box<dyn Running>,
+    pub(super) runner: Runner,
     pub(super) connections: TaskTracker,
     pub(super) closing: CancellationToken,
     pub(super) cut: CancellationToken,

@@ -7,19 +7,17 @@
 mod accept;
 mod connection;
 mod drain;
-mod runner;
 mod services;
 
 use std::{collections::HashMap, io, net::SocketAddr};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use runner::{NoRunner, Running, Runs};
-
 use crate::{
     config::Config,
     domain::{EXTERNAL, Error, KindDefaults, Name},
     hub::Hub,
+    runner::{Handlers, Runner},
     store::{self, OpenError, Reader, Writer},
     tasks::{KindSettings, Settings, Tasks},
 };
@@ -60,7 +58,7 @@ pub struct Server {
     listener: Listener,
     writer: Writer,
     reader: Reader,
-    runner: Box<dyn Runs>,
+    handlers: Handlers,
 }
 
 impl Server {
@@ -70,7 +68,7 @@ impl Server {
     /// # Errors
     ///
     /// Whatever keeps it from starting, in words for the operator.
-    pub async fn bind(config: Config, runner: Box<dyn Runs>) -> Result<Self, StartError> {
+    pub async fn bind(config: Config, handlers: Handlers) -> Result<Self, StartError> {
         let address = config.listen;
         let cannot_listen = |source| StartError::Listen { address, source };
         // The port is the cheaper one to find taken; clients knock only once the
@@ -78,7 +76,7 @@ impl Server {
         let socket = accept::reserve(address).map_err(cannot_listen)?;
         let (writer, reader) = store::open(&config.database).await?;
         let listener = Listener::new(socket).map_err(cannot_listen)?;
-        Ok(Self { config, listener, writer, reader, runner })
+        Ok(Self { config, listener, writer, reader, handlers })
     }
 
     /// Where it listens; the port that it was given where 0 was asked for.
@@ -92,10 +90,10 @@ impl Server {
     ///
     /// Where the tasks that are there cannot be taken up again.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { config, listener, writer, reader, runner } = self;
+        let Self { config, listener, writer, reader, handlers } = self;
         let (address, database) = (listener.local_addr(), shown_database(&config.database));
         let health = Health::default();
-        let settings = settings(&config, &runner.kinds());
+        let settings = settings(&config, &handlers);
         let tasks = Tasks::start(writer, reader, Hub::default(), settings)
             .await
             .map_err(|source| StartError::Tasks { database: database.clone(), source })?;
@@ -107,7 +105,7 @@ impl Server {
             listener,
             connection::Settings::new(routes, connections.clone(), closing.clone(), cut.clone()),
         ));
-        let runner = runner.start(tasks.clone(), &config);
+        let runner = Runner::start(tasks.clone(), handlers, config.runner.clone());
         health.serving().await;
         tracing::info!("{}", greeting(address, &database));
 
@@ -129,7 +127,7 @@ fn greeting(address: SocketAddr, database: &str) -> String {
     )
 }
 
-fn settings(config: &Config, served: &[Name]) -> Settings {
+fn settings(config: &Config, handlers: &Handlers) -> Settings {
     let by_default = |kind: &Name| KindSettings {
         defaults: config.kinds.get(kind).map_or(config.retry, |kind| kind.defaults),
         concurrency: config.kinds.get(kind).and_then(|kind| kind.limits.concurrency),
@@ -137,11 +135,7 @@ fn settings(config: &Config, served: &[Name]) -> Settings {
     };
     let mut kinds: HashMap<Name, KindSettings> =
         config.kinds.keys().map(|kind| (kind.clone(), by_default(kind))).collect();
-    let programs = config.kinds.iter().filter(|(_, kind)| kind.program.is_some());
-    let known = programs
-        .map(|(kind, _)| kind.clone())
-        .chain(served.iter().cloned())
-        .chain(Name::new(EXTERNAL));
+    let known = handlers.kinds().cloned().chain(Name::new(EXTERNAL));
     for kind in known {
         kinds.entry(kind.clone()).or_insert_with(|| by_default(&kind)).known = true;
     }
