@@ -51,8 +51,11 @@ struct Known {
 struct Told {
     queue: Queue,
     /// None when the first list is over: then it was sent, or has waiting, all
-    /// that is known.
+    /// that is known but `unlisted`.
     listing: Option<Listing>,
+    /// What its list did not bring, since it no longer matched by then; the news of
+    /// that are yet to come.
+    unlisted: HashSet<TaskId>,
     wake: Arc<Notify>,
 }
 
@@ -127,7 +130,11 @@ impl State {
         if self.over.is_some() || known.is_some_and(|known| known.version >= version) {
             return;
         }
-        let was_known = known.is_some();
+        // Read before its deletion was told: another task of the same name.
+        if known.is_some_and(|known| known.version.is_of_another(version)) {
+            self.forget(id, version);
+        }
+        let was_known = self.known.contains_key(id);
         let mut waiting = 0;
         for told in self.listeners.values_mut() {
             if told.observe(snapshot, was_known) {
@@ -191,9 +198,18 @@ impl Told {
             }
             None if self.was_sent(id, was_known) => self.queue.set(id, Pending::Again),
             None if self.will_list(snapshot.task.create_time) => return false,
-            None => self.queue.set(id, Pending::Fresh),
+            None => {
+                self.unlisted.remove(id);
+                self.queue.set(id, Pending::Fresh);
+            }
         }
         true
+    }
+
+    fn end_list<'a>(&mut self, known: impl Iterator<Item = &'a TaskId>) {
+        let told = |id: &TaskId| self.was_sent(id, true) || self.queue.get(id).is_some();
+        self.unlisted = known.filter(|id| !told(id)).cloned().collect();
+        self.listing = None;
     }
 
     /// Whether it is to be told that this is gone.
@@ -202,6 +218,7 @@ impl Told {
         if let Some(listing) = &mut self.listing {
             listing.sent.remove(id);
         }
+        self.unlisted.remove(id);
         match self.queue.get(id) {
             Some(Pending::Fresh) => {
                 self.queue.remove(id);
@@ -219,7 +236,10 @@ impl Told {
     }
 
     fn was_sent(&self, id: &TaskId, was_known: bool) -> bool {
-        self.listing.as_ref().map_or(was_known, |listing| listing.sent.contains(id))
+        match &self.listing {
+            Some(listing) => listing.sent.contains(id),
+            None => was_known && !self.unlisted.contains(id),
+        }
     }
 
     fn will_list(&self, create_time: Timestamp) -> bool {
@@ -265,8 +285,15 @@ impl Listener {
             let mut state = lock(&entry.state);
             state.next_key += 1;
             let key = state.next_key;
-            let (listing, wake) = (Some(Listing::default()), Arc::clone(&wake));
-            state.listeners.insert(key, Told { queue: Queue::default(), listing, wake });
+            state.listeners.insert(
+                key,
+                Told {
+                    queue: Queue::default(),
+                    listing: Some(Listing::default()),
+                    unlisted: HashSet::new(),
+                    wake: Arc::clone(&wake),
+                },
+            );
             key
         };
         Self {
@@ -322,7 +349,7 @@ impl Listener {
         }
         if let Some(told) = state.listeners.get_mut(&self.key) {
             if last {
-                told.listing = None;
+                told.end_list(state.known.keys());
             } else if let (Some(listing), Some(end)) = (&mut told.listing, tasks.last()) {
                 listing.passed = Some(end.task.create_time);
             }

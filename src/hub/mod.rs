@@ -11,6 +11,8 @@
 //! be old, for everybody alike.
 
 mod filtered;
+#[cfg(test)]
+mod model_tests;
 mod queue;
 mod single;
 mod snapshot;
