@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod support;
+
 use std::{collections::HashMap, time::Duration};
 
 use futures_util::future::join_all;
+use support::db::{Db, on_both};
 use taskwatch::{
     domain::{
         Code, Error, Failure, Finish, KindDefaults, Name, NewTask, Object, Outcome, Patch,
@@ -15,7 +18,6 @@ use taskwatch::{
     store,
     tasks::{Create, KindSettings, LeaseRequest, Leased, Settings, Tasks},
 };
-use tempfile::TempDir;
 
 fn name(text: &str) -> Name {
     Name::new(text).expect("a good name")
@@ -38,9 +40,8 @@ fn settings() -> Settings {
     }
 }
 
-async fn engine(folder: &TempDir) -> Tasks {
-    let url = format!("sqlite://{}/tasks.db", folder.path().display());
-    let (writer, reader) = store::open(&url).await.expect("opened");
+async fn engine(db: &Db) -> Tasks {
+    let (writer, reader) = store::open(db.url()).await.expect("opened");
     Tasks::start(writer, reader, Hub::default(), settings()).await.expect("started")
 }
 
@@ -104,10 +105,8 @@ fn is_lost<T: std::fmt::Debug>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Aborted { reason: "LEASE_LOST", .. }))
 }
 
-#[tokio::test]
-async fn queues_are_served_in_turn_and_priorities_within_them() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+async fn queues_are_served_in_turn_and_priorities_within_them(db: Db) {
+    let tasks = engine(&db).await;
     let creates = vec![
         in_queue("a1", "a", 0),
         in_queue("a2", "a", 5),
@@ -121,10 +120,8 @@ async fn queues_are_served_in_turn_and_priorities_within_them() {
     assert_eq!(ids(&all), ["a2", "b2", "a1", "b1", "a3", "a4"]);
 }
 
-#[tokio::test]
-async fn a_waiting_worker_is_woken_by_a_create() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+async fn a_waiting_worker_is_woken_by_a_create(db: Db) {
+    let tasks = engine(&db).await;
     let waiting = tasks.lease(asks("work", 1, Duration::from_secs(30)));
     let creating = async {
         tokio::task::yield_now().await;
@@ -134,10 +131,8 @@ async fn a_waiting_worker_is_woken_by_a_create() {
     assert_eq!(ids(&leased.expect("leased")), ["t"]);
 }
 
-#[tokio::test]
-async fn a_lease_whose_caller_has_gone_is_given_back() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+async fn a_lease_whose_caller_has_gone_is_given_back(db: Db) {
+    let tasks = engine(&db).await;
     tasks.create(create("t", "work")).await.expect("created");
     // The call is dropped while the committer works on it, again and again.
     for _ in 0..20 {
@@ -150,10 +145,8 @@ async fn a_lease_whose_caller_has_gone_is_given_back() {
     assert_eq!(leased[0].task.attempt, 1);
 }
 
-#[tokio::test]
-async fn nothing_passes_under_an_old_token() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+async fn nothing_passes_under_an_old_token(db: Db) {
+    let tasks = engine(&db).await;
     tasks.create(create("t", "work")).await.expect("created");
     let first = token(&lease(&tasks, "work", 1).await[0]);
     let failed = Outcome::Failed { error: Failure::new(Code::UNKNOWN, "no"), permanent: false };
@@ -177,10 +170,8 @@ async fn nothing_passes_under_an_old_token() {
     assert!(is_lost(&tasks.report(vec![(id(), says(second, 10.0))]).await[0]));
 }
 
-#[tokio::test]
-async fn outcomes_said_twice_and_crosswise_end_each_task_once() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+async fn outcomes_said_twice_and_crosswise_end_each_task_once(db: Db) {
+    let tasks = engine(&db).await;
     let creates = (0..200).map(|n| create(&format!("t{n}"), "work")).collect();
     tasks.create_batch(creates).await.expect("created");
     let leased = lease(&tasks, "work", 200).await;
@@ -204,10 +195,8 @@ async fn outcomes_said_twice_and_crosswise_end_each_task_once() {
     }
 }
 
-#[tokio::test]
-async fn a_kind_has_no_more_live_leases_than_it_may() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+async fn a_kind_has_no_more_live_leases_than_it_may(db: Db) {
+    let tasks = engine(&db).await;
     let creates = (0..5).map(|n| create(&format!("t{n}"), "few")).collect();
     tasks.create_batch(creates).await.expect("created");
     let first = lease(&tasks, "few", 5).await;
@@ -223,10 +212,8 @@ async fn a_kind_has_no_more_live_leases_than_it_may() {
     assert_eq!(next.expect("leased").len(), 1);
 }
 
-#[tokio::test]
-async fn a_kind_is_known_once_a_worker_has_asked_for_it() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+async fn a_kind_is_known_once_a_worker_has_asked_for_it(db: Db) {
+    let tasks = engine(&db).await;
     let refused = tasks.create(create("t", "other")).await;
     let Err(Error::InvalidArgument(violations)) = refused else { panic!("{refused:?}") };
     assert_eq!(violations[0].field, "task.kind");
@@ -235,14 +222,12 @@ async fn a_kind_is_known_once_a_worker_has_asked_for_it() {
     tasks.create(create("t", "other")).await.expect("known now");
     tasks.stop().await;
     drop(tasks);
-    let tasks = engine(&folder).await;
+    let tasks = engine(&db).await;
     tasks.create(create("u", "other")).await.expect("still known");
 }
 
-#[tokio::test]
-async fn a_batch_is_created_whole_or_not_at_all() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+async fn a_batch_is_created_whole_or_not_at_all(db: Db) {
+    let tasks = engine(&db).await;
     tasks.create(create("b", "work")).await.expect("created");
     for bad in [vec!["a", "b", "c"], vec!["x", "y", "x"]] {
         let creates = bad.iter().map(|id| create(id, "work")).collect();
@@ -254,10 +239,8 @@ async fn a_batch_is_created_whole_or_not_at_all() {
     }
 }
 
-#[tokio::test]
-async fn a_repeated_request_creates_once_however_it_races() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+async fn a_repeated_request_creates_once_however_it_races(db: Db) {
+    let tasks = engine(&db).await;
     let request = |id: &str, digest| Create {
         request: Some(("r".to_owned(), [digest; 32])),
         ..create(id, "work")
@@ -271,7 +254,7 @@ async fn a_repeated_request_creates_once_however_it_races() {
     assert!(created.iter().all(|id| *id == created[0]));
     tasks.stop().await;
     drop(tasks);
-    let tasks = engine(&folder).await;
+    let tasks = engine(&db).await;
     let again = tasks.create(request("late", 1)).await.expect("found");
     assert_eq!(again.task.task.id, created[0]);
     let other = tasks.create(request("other", 2)).await;
@@ -279,10 +262,8 @@ async fn a_repeated_request_creates_once_however_it_races() {
     assert_eq!(violations[0].field, "request_id");
 }
 
-#[tokio::test]
-async fn updates_that_cross_each_other_are_guarded_by_the_revision() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+async fn updates_that_cross_each_other_are_guarded_by_the_revision(db: Db) {
+    let tasks = engine(&db).await;
     let revision = tasks.create(create("t", "work")).await.expect("created").task.task.revision;
     let calls = (1..=50).map(|priority| {
         let patch =
@@ -296,10 +277,11 @@ async fn updates_that_cross_each_other_are_guarded_by_the_revision() {
     assert!(results.iter().all(|result| result.as_ref().err().is_none_or(aborted)));
 }
 
+/// On an embedded database, where the process before can have been no one else's.
 #[tokio::test]
 async fn what_a_dead_process_ran_is_run_again_from_its_checkpoint() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+    let db = Db::sqlite();
+    let tasks = engine(&db).await;
     tasks.create(create("t", "work")).await.expect("created");
     let runner = LeaseRequest { by_runner: true, ..asks("work", 1, Duration::ZERO) };
     let leased = tasks.lease(runner.clone()).await.expect("leased");
@@ -308,7 +290,7 @@ async fn what_a_dead_process_ran_is_run_again_from_its_checkpoint() {
     assert!(tasks.report(vec![(name("t"), report)]).await[0].is_ok());
     tasks.stop().await;
     drop(tasks);
-    let tasks = engine(&folder).await;
+    let tasks = engine(&db).await;
     let after = tasks.get(&name("t"), false).await.expect("there").task;
     assert_eq!((after.task.state(), after.task.attempt), (State::Queued, 2));
     assert_eq!(after.task.error.as_ref().map(|error| error.code), Some(Code::UNAVAILABLE));
@@ -319,10 +301,8 @@ async fn what_a_dead_process_ran_is_run_again_from_its_checkpoint() {
     assert!(again[0].task.revision > leased[0].task.revision);
 }
 
-#[tokio::test]
-async fn a_scheduled_task_is_handed_out_when_its_time_has_come() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+async fn a_scheduled_task_is_handed_out_when_its_time_has_come(db: Db) {
+    let tasks = engine(&db).await;
     let time = taskwatch::clock::now().plus(Duration::from_millis(300));
     let mut scheduled = create("t", "work");
     scheduled.new.schedule_time = Some(time);
@@ -332,10 +312,8 @@ async fn a_scheduled_task_is_handed_out_when_its_time_has_come() {
     assert!(leased[0].task.start_time >= Some(time));
 }
 
-#[tokio::test]
-async fn a_drain_answers_those_who_wait_and_refuses_new_ones() {
-    let folder = TempDir::new().unwrap();
-    let tasks = engine(&folder).await;
+async fn a_drain_answers_those_who_wait_and_refuses_new_ones(db: Db) {
+    let tasks = engine(&db).await;
     tasks.create(create("t", "work")).await.expect("created");
     let leased = lease(&tasks, "work", 1).await;
     let waiting = tasks.lease(asks("work", 1, Duration::from_secs(60)));
@@ -352,4 +330,19 @@ async fn a_drain_answers_those_who_wait_and_refuses_new_ones() {
     tasks.stop().await;
     let refused = tasks.create(create("u", "work")).await;
     assert!(matches!(refused, Err(Error::Unavailable { .. })));
+}
+
+on_both! {
+    queues_are_served_in_turn_and_priorities_within_them,
+    a_waiting_worker_is_woken_by_a_create,
+    a_lease_whose_caller_has_gone_is_given_back,
+    nothing_passes_under_an_old_token,
+    outcomes_said_twice_and_crosswise_end_each_task_once,
+    a_kind_has_no_more_live_leases_than_it_may,
+    a_kind_is_known_once_a_worker_has_asked_for_it,
+    a_batch_is_created_whole_or_not_at_all,
+    a_repeated_request_creates_once_however_it_races,
+    updates_that_cross_each_other_are_guarded_by_the_revision,
+    a_scheduled_task_is_handed_out_when_its_time_has_come,
+    a_drain_answers_those_who_wait_and_refuses_new_ones,
 }
