@@ -11,6 +11,9 @@
 //! be old, for everybody alike.
 
 mod filtered;
+mod listener;
+#[cfg(test)]
+mod model_tests;
 mod queue;
 mod single;
 mod snapshot;
@@ -26,7 +29,7 @@ use std::{
 };
 
 use filtered::Entry;
-pub(crate) use filtered::{Listener, Next};
+pub(crate) use listener::{Listener, Next};
 pub(crate) use single::{Follower, Latest};
 use snapshot::Version;
 pub use snapshot::{Full, Snapshot};

@@ -47,7 +47,12 @@ fn offer(sender: &watch::Sender<Latest>, snapshot: &Arc<Snapshot>) {
     sender.send_if_modified(|latest| {
         let newer = match latest {
             Latest::Unknown => true,
-            Latest::State(known) => known.version() < snapshot.version(),
+            // Another task of the same name is not theirs who follow this one: its
+            // deletion is about to be told.
+            Latest::State(known) => {
+                let (known, offered) = (known.version(), snapshot.version());
+                known < offered && !known.is_of_another(offered)
+            }
             Latest::Deleted => false,
         };
         if newer {

@@ -47,6 +47,11 @@ pub(super) struct Version {
 impl Version {
     /// Newer than any state: of what was deleted.
     pub(super) const GONE: Self = Self { create_time: Timestamp::MAX, revision: i64::MAX };
+
+    /// Whether these are two tasks that had the same name.
+    pub(super) fn is_of_another(self, other: Self) -> bool {
+        self.create_time != other.create_time
+    }
 }
 
 /// A task with its input.

@@ -340,3 +340,27 @@ fn too_many_are_refused_and_the_next_watch_begins_anew() {
     hub.publish(&[state(queued("a", 1))]);
     assert_eq!(all(&mut next), ["a@1", "wait"]);
 }
+
+#[test]
+fn what_a_list_passed_over_was_not_sent() {
+    let hub = Hub::default();
+    let mut listener = listen(&hub, "state = RUNNING");
+    hub.publish(&[state(running("a", 1, 1))]);
+    // Committed as failed by now, so not on the page; the news of it come later.
+    assert!(page(&listener, vec![], true));
+    hub.publish(&[state(failed("a", 1, 2))]);
+    assert_eq!(all(&mut listener), ["wait"]);
+    hub.publish(&[state(running("a", 1, 3))]);
+    assert_eq!(all(&mut listener), ["a@3", "wait"]);
+}
+
+#[test]
+fn a_name_that_was_read_anew_before_its_deletion_was_told() {
+    let hub = Hub::default();
+    let mut early = listen(&hub, "");
+    assert!(page(&early, vec![queued("a", 1)], true));
+    assert_eq!(all(&mut early), ["a@1", "wait"]);
+    let late = listen(&hub, "");
+    assert!(page(&late, vec![queued("a", 2)], true));
+    assert_eq!(all(&mut early), ["-a", "a@1", "wait"]);
+}
