@@ -146,10 +146,11 @@ impl Inner {
                 }
                 Err(error) => {
                     drop(permits);
-                    if !self.stopping.is_cancelled() {
+                    // A server that drains says so before it stops its runner.
+                    let waited = self.stopping.run_until_cancelled(sleep(pause)).await;
+                    if waited.is_some() {
                         tracing::warn!(%error, "the runner could not lease tasks");
                     }
-                    let _stopped = self.stopping.run_until_cancelled(sleep(pause)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
