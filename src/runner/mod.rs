@@ -146,10 +146,11 @@ impl Inner {
                 }
                 Err(error) => {
                     drop(permits);
-                    if !self.stopping.is_cancelled() {
+                    // A server that drains says so before it stops its runner.
+                    let waited = self.stopping.run_until_cancelled(sleep(pause)).await;
+                    if waited.is_some() {
                         tracing::warn!(%error, "the runner could not lease tasks");
                     }
-                    let _stopped = self.stopping.run_until_cancelled(sleep(pause)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
@@ -211,7 +212,8 @@ impl Inner {
 
     async fn stop(&self, grace: Duration) {
         let start = Instant::now();
-        let end = start + grace;
+        // Those that are killed need a moment to fall.
+        let end = start + grace * 15 / 16;
         self.stopping.cancel();
         self.release(start, grace);
         // A server that drains answers it at once; else it goes with its caller.
@@ -237,8 +239,8 @@ impl Inner {
         }
         self.end();
         self.attempts.close();
-        // Those that were killed need a moment to fall; one that blocks its thread has none.
-        let _late = timeout_at(end + FIRST_PAUSE, self.attempts.wait()).await;
+        // One that blocks its thread does not fall at all.
+        let _late = timeout_at(start + grace, self.attempts.wait()).await;
     }
 
     fn release(&self, start: Instant, grace: Duration) {

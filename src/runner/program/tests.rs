@@ -232,7 +232,10 @@ async fn what_it_finds_in_its_environment() {
     // Any variable will do that this process has and programs do not get.
     let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let Some((name, value)) = std::env::vars().find(|(name, value)| {
-        !process::PASSED.contains(&name.as_str()) && plain(name) && plain(value) && value != ""
+        !process::PASSED.contains(&name.as_str())
+            && plain(name)
+            && plain(value)
+            && !value.is_empty()
     }) else {
         return;
     };
