@@ -68,7 +68,7 @@ async fn what_fails_exits_with_a_failure() {
     let name = task_name(&run(&server, &["create", "demo", "--input", input]).await);
     assert!(run(&server, &["cancel", &name]).await.status.success());
     let watched = run(&server, &["watch", &name]).await;
-    assert!(!watched.status.success(), "a cancelled task is no success");
+    assert_eq!(watched.status.code(), Some(3), "a cancelled task is no success");
     assert_eq!(get(&mut server.client(), &name).await.unwrap().state(), State::Cancelled);
 }
 
