@@ -69,7 +69,8 @@ fn visit(path: &Path, see: &mut impl FnMut(&Path, &str)) {
         for entry in fs::read_dir(path).expect("a directory") {
             visit(&entry.expect("an entry").path(), see);
         }
-    } else if path.extension().is_some_and(|extension| extension == "rs")
+    } else if path.is_file()
+        && path.extension().is_some_and(|extension| extension == "rs")
         && !path.to_string_lossy().ends_with("tests.rs")
     {
         see(path, &fs::read_to_string(path).expect("a source file"));

@@ -166,10 +166,8 @@ async fn a_filter_is_followed() {
     let mut client = server.client();
     let mut labelled = task("external", json!(null));
     labelled.labels.insert("env".to_owned(), "prod".to_owned());
-    let request = taskwatch::proto::CreateTaskRequest {
-        task: Some(labelled.clone()),
-        ..Default::default()
-    };
+    let request =
+        taskwatch::proto::CreateTaskRequest { task: Some(labelled.clone()), ..Default::default() };
     let existing = client.create_task(request.clone()).await.unwrap().into_inner();
     external(&mut client).await;
 
