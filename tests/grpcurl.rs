@@ -1,5 +1,5 @@
 //! A real client that shares no code with the server: grpcurl, which learns the
-//! schema by reflection. What the README shows is what runs here.
+//! schema by reflection. The calls are of the kind that the README shows.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
