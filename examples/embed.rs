@@ -61,6 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         accept_unknown: false,
         kinds: BTreeMap::new(),
         queues: BTreeMap::new(),
+        ..Config::default()
     };
     let handlers = Handlers::builtin(&config)?.with("primes", primes)?;
     let server = Server::bind(config, handlers).await?;

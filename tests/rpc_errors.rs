@@ -39,6 +39,7 @@ async fn start() -> Running {
         accept_unknown: false,
         kinds: BTreeMap::new(),
         queues: BTreeMap::new(),
+        ..Config::default()
     };
     let server = Server::bind(config, Handlers::none()).await.expect("starts");
     let address = server.local_addr();

@@ -53,6 +53,7 @@ fn config(command: &[&str]) -> Config {
         accept_unknown: false,
         kinds: BTreeMap::from([(name("program"), kind)]),
         queues: BTreeMap::new(),
+        ..Config::default()
     }
 }
 

@@ -40,6 +40,7 @@ impl Fault {
 
 impl From<io::Error> for Fault {
     /// What standard output says.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "not our own enum, and open")]
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::Closed,

@@ -15,10 +15,11 @@ use crate::proto::{DESCRIPTORS, Task};
 static TASK: LazyLock<Option<MessageDescriptor>> = LazyLock::new(|| {
     let mut pool = DescriptorPool::decode(DESCRIPTORS).ok()?;
     let details = FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET).ok()?;
-    // What both have (google/rpc/status.proto) stays ours: theirs may be spelt otherwise.
-    let new = details.file.into_iter().filter(|file| pool.get_file_by_name(file.name()).is_none());
-    let new: Vec<_> = new.collect();
-    pool.add_file_descriptor_set(FileDescriptorSet { file: new }).ok()?;
+    // What ours import (Status, Any) stays ours: theirs stands under other file names.
+    let ours = |name: &str| pool.get_file_by_name(name).is_some();
+    let new = |name: &str| name != "status.proto" && !ours(name);
+    let file = details.file.into_iter().filter(|file| new(file.name())).collect();
+    pool.add_file_descriptor_set(FileDescriptorSet { file }).ok()?;
     pool.get_message_by_name("taskwatch.v1.Task")
 });
 
@@ -73,4 +74,14 @@ pub(super) fn compact(one: &Task) -> Result<String, Fault> {
 /// Over several lines, for people too.
 pub(super) fn pretty(one: &Task) -> Result<String, Fault> {
     Ok(format!("{:#}", task(one)?))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_schema_is_whole() {
+        let task = super::TASK.clone().expect("a schema");
+        let pool = task.parent_pool();
+        assert!(pool.get_message_by_name("google.rpc.BadRequest").is_some());
+    }
 }

@@ -7,6 +7,7 @@
 mod args;
 mod cancel;
 mod create;
+mod demo;
 mod exit;
 mod explain;
 mod follow;
@@ -50,11 +51,15 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Serve(serve::Args),
+    Demo(demo::Args),
     Create(create::Args),
     Get(get::Args),
     List(list::Args),
     Watch(watch::Args),
     Cancel(cancel::Args),
+    /// The program that the demo runs: copies a directory tree, telling its progress.
+    #[command(hide = true)]
+    DemoCopy(demo::CopyArgs),
 }
 
 /// Runs the command line of this process, and gives its exit status.
@@ -75,11 +80,13 @@ pub fn main() -> ExitCode {
 async fn run(verb: Verb) -> Result<Exit, Fault> {
     match verb {
         Verb::Serve(args) => serve::run(args).await,
+        Verb::Demo(args) => demo::run(args).await,
         Verb::Create(args) => create::run(args).await,
         Verb::Get(args) => get::run(args).await,
         Verb::List(args) => list::run(args).await,
         Verb::Watch(args) => watch::run(args).await,
         Verb::Cancel(args) => cancel::run(args).await,
+        Verb::DemoCopy(args) => demo::copy(&args),
     }
 }
 

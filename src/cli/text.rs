@@ -1,7 +1,5 @@
 //! A task as people read it: in full, as a row of a table, and how it ended.
 
-use std::fmt::Write as _;
-
 use prost::Message;
 
 use super::{explain::code_name, line::progress};
@@ -39,8 +37,7 @@ pub(super) fn full(task: &Task) -> String {
     let mut text = String::new();
     let mut put = |key: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            // Writing into a String cannot fail.
-            drop(writeln!(text, "{key:<11} {value}"));
+            text.push_str(&format!("{key:<11} {value}\n"));
         }
     };
     let at = |t: &Option<prost_types::Timestamp>| time(t.as_ref()).map(|t| t.to_string());
@@ -91,13 +88,13 @@ pub(super) fn ending(task: &Task) -> String {
     let mut text = format!("{} {}", clean(&task.name), state(task));
     if let (Some(start), Some(end)) = (time(task.start_time.as_ref()), time(task.end_time.as_ref()))
     {
-        drop(write!(text, " after {:.1} s", end.since(start).as_secs_f64()));
+        text.push_str(&format!(" after {:.1} s", end.since(start).as_secs_f64()));
     }
     if let Some(error) = error(task) {
-        drop(write!(text, "\n  error   {error}"));
+        text.push_str(&format!("\n  error   {error}"));
     }
     if let Some(result) = result(task) {
-        drop(write!(text, "\n  result  {result}"));
+        text.push_str(&format!("\n  result  {result}"));
     }
     text
 }

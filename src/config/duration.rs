@@ -45,7 +45,7 @@ pub(super) fn seconds(count: f64) -> Result<Duration, String> {
 /// Writes a duration as [`parse_duration`] reads it, in the largest unit that is whole.
 pub fn show_duration(span: Duration) -> String {
     let ms = span.as_millis();
-    if ms == 0 || ms % 1_000 != 0 {
+    if ms == 0 || !ms.is_multiple_of(1_000) {
         return if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") };
     }
     let s = ms / 1_000;

@@ -76,6 +76,7 @@ impl<'t, 'i> Section<'t, 'i> {
     }
 
     /// A table inside this one.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "not our own enum, and open")]
     pub(super) fn section(
         &mut self,
         reading: &mut Reading<'_>,

@@ -136,13 +136,13 @@ impl Place {
     pub(super) async fn connect_writer(&self) -> Result<DatabaseConnection, StoreError> {
         let mut options = self.options(false);
         options.max_connections(1).min_connections(1);
-        Ok(connected(options).await?)
+        connected(options).await
     }
 
     async fn connect_readers(&self) -> Result<DatabaseConnection, StoreError> {
         let mut options = self.options(true);
         options.max_connections(READERS).min_connections(1);
-        Ok(connected(options).await?)
+        connected(options).await
     }
 
     fn options(&self, read_only: bool) -> ConnectOptions {

@@ -75,6 +75,7 @@ impl StoreError {
 }
 
 impl From<DbErr> for StoreError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "not our own enum, and open")]
     fn from(error: DbErr) -> Self {
         let inner = match &error {
             DbErr::Conn(RuntimeErr::SqlxError(inner))

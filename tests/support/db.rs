@@ -1,5 +1,7 @@
 //! A database for a test, of either sort.
 
+#![allow(unused_imports, unused_macros)]
+
 use tempfile::TempDir;
 
 /// A fresh one, gone with the test.

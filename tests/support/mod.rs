@@ -2,7 +2,8 @@
 //! own, that can be killed, drained and started again on the same data. It ends
 //! with the test, and shows its log where the test fails.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, dead_code, unreachable_pub, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::zombie_processes)]
+#![allow(clippy::wildcard_enum_match_arm, dead_code, unreachable_pub, missing_docs)]
 
 pub mod db;
 pub mod postgres;

@@ -2,7 +2,10 @@
 //! lines of JSON on standard output, as any program in any language would. Files
 //! that are there already are passed over, so that a run that was cut goes on.
 
-use std::{fs, io, path::{Path, PathBuf}};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 
@@ -37,7 +40,9 @@ pub(in crate::cli) fn copy(args: &CopyArgs) -> Result<Exit, Fault> {
     }
     let count = files.len();
     tell(&json!({"completed_units": count, "total_units": count, "message": "copied"}))?;
-    tell(&json!({"result": {"files": count, "bytes": bytes, "to": args.to.display().to_string()}}))?;
+    tell(
+        &json!({"result": {"files": count, "bytes": bytes, "to": args.to.display().to_string()}}),
+    )?;
     Ok(Exit::Done)
 }
 
