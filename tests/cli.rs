@@ -82,5 +82,5 @@ async fn the_demo_shows_three_tasks() {
     let done = done.await.unwrap();
     let shown = text(&done.stdout) + &text(&done.stderr);
     assert!(done.status.success(), "{shown}");
-    assert!(shown.contains("external") && shown.contains("grpcurl"), "{shown}");
+    assert!(shown.contains("grpcurl") && shown.matches("SUCCEEDED").count() >= 3, "{shown}");
 }

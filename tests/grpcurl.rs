@@ -65,8 +65,7 @@ async fn a_task_is_created_watched_and_changed() {
 
     let create = r#"{"task_id": "mine", "task": {"kind": "external"}}"#;
     grpcurl(&server, &["-d", create, "taskwatch.v1.TaskService/CreateTask"]).await;
-    let update =
-        r#"{"task": {"name": "tasks/mine", "state": "CANCELLED"}, "update_mask": "state"}"#;
+    let update = r#"{"task": {"name": "tasks/mine", "state": "CANCELLED"}}"#;
     let updated = grpcurl(&server, &["-d", update, "taskwatch.v1.TaskService/UpdateTask"]).await;
     assert_eq!(messages(&updated)[0]["state"], "CANCELLED");
 }

@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 const PROGRAMS: &str = r#"
 [kinds.greet]
-command = ["sh", "-c", 'echo "{\"percent\": 50, \"message\": \"hello $0\"}"; echo "{\"result\": {\"name\": \"$0\"}}"', "{input.name}"]
+command = ["sh", "-c", 'echo "{{\"percent\": 50, \"message\": \"hello $0\"}}"; echo "{{\"result\": {{\"name\": \"$0\"}}}}"', "{input.name}"]
 
 [kinds.copy]
 command = ["sh", "-c", 'printf "  10%%\r  70%%\r"; cat']
@@ -28,7 +28,7 @@ max_attempts = 1
 command = ["/no/such/program"]
 
 [kinds.family]
-command = ["sh", "-c", 'sleep 1000 & sleep 1000 & echo "{\"checkpoint\": {\"pids\": [$$, $!]}, \"message\": \"up\"}"; wait']
+command = ["sh", "-c", 'sleep 1000 & sleep 1000 & echo "{{\"checkpoint\": {{\"pids\": [$$, $!]}}, \"message\": \"up\"}}"; wait']
 max_attempts = 1
 "#;
 

@@ -222,10 +222,7 @@ fn calls(address: SocketAddr, ended: &str) -> String {
             r#"{"task": {"kind": "demo", "input": {"steps": 100}}, "task_id": "mine"}"#,
         ),
         call("WatchTask", r#"{"name": "tasks/mine"}"#),
-        call(
-            "UpdateTask",
-            r#"{"task": {"name": "tasks/mine", "state": "CANCELLED"}, "update_mask": "state"}"#,
-        ),
+        call("UpdateTask", r#"{"task": {"name": "tasks/mine", "state": "CANCELLED"}}"#),
         call("GetTask", &format!(r#"{{"name": "{ended}"}}"#)),
         call("ListTasks", r#"{"filter": "state = SUCCEEDED", "page_size": 5}"#),
     ]
