@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary: see [`taskwatch::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    taskwatch::cli::main()
+}

@@ -1,0 +1,96 @@
+//! The command line: what people type, and what they see.
+//!
+//! Data goes to standard output, talk to standard error, and the exit status says
+//! how it ended ([`exit`]). The verbs that serve wire a server; all others are plain
+//! clients, which know nothing that any other client could not.
+
+mod args;
+mod cancel;
+mod create;
+mod demo;
+mod exit;
+mod explain;
+mod follow;
+mod get;
+mod json;
+mod line;
+mod list;
+mod out;
+mod pace;
+mod serve;
+mod service;
+mod show;
+mod text;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use exit::{Exit, Fault};
+
+/// Runs long tasks and lets anyone watch them.
+///
+/// A task has a name at once; its work goes on in the background, and anyone may
+/// read it, watch its progress live, or cancel it, until it has ended. Nothing that
+/// was acknowledged is lost.
+#[derive(Debug, Parser)]
+#[command(
+    name = "taskwatch",
+    version,
+    after_help = "Begin with:\n  taskwatch demo\n\n\
+        Exit status: 0 done (the task SUCCEEDED), 1 failed, 2 wrong usage or configuration,\n\
+        3 the task was CANCELLED, 4 the server cannot be reached.",
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Serve(serve::Args),
+    Demo(demo::Args),
+    Create(create::Args),
+    Get(get::Args),
+    List(list::Args),
+    Watch(watch::Args),
+    Cancel(cancel::Args),
+    /// The program that the demo runs: copies a directory tree, telling its progress.
+    #[command(hide = true)]
+    DemoCopy(demo::CopyArgs),
+}
+
+/// Runs the command line of this process, and gives its exit status.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return exit::end(Err(Fault::failed(format!("cannot start the runtime: {error}"))));
+        }
+    };
+    let ended = runtime.block_on(run(cli.verb));
+    // What still blocks a thread (standard input, say) must not hold up the end.
+    runtime.shutdown_background();
+    exit::end(ended)
+}
+
+async fn run(verb: Verb) -> Result<Exit, Fault> {
+    match verb {
+        Verb::Serve(args) => serve::run(args).await,
+        Verb::Demo(args) => demo::run(args).await,
+        Verb::Create(args) => create::run(args).await,
+        Verb::Get(args) => get::run(args).await,
+        Verb::List(args) => list::run(args).await,
+        Verb::Watch(args) => watch::run(args).await,
+        Verb::Cancel(args) => cancel::run(args).await,
+        Verb::DemoCopy(args) => demo::copy(&args),
+    }
+}
+
+/// The command line as clap knows it, for documents and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}

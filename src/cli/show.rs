@@ -1,0 +1,201 @@
+//! A task's states as they come: a live bar on a terminal, plain lines or lines of
+//! JSON anywhere else.
+
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
+
+use super::{
+    exit::Fault,
+    json,
+    line::{detail, percent, with_pace},
+    out,
+    pace::Pace,
+    text::{clean, state, time},
+};
+use crate::proto::Task;
+
+/// Steps of a bar: tenths of a percent.
+const STEPS: u64 = 1_000;
+
+/// Where the bars of this process are drawn: all on one standard output.
+pub(super) fn bars() -> MultiProgress {
+    MultiProgress::with_draw_target(ProgressDrawTarget::stdout())
+}
+
+/// How one task is shown.
+pub(super) struct Show {
+    form: Form,
+    pace: Pace,
+    last: Option<Task>,
+    /// When the server thinks that it ends, by the clock of this process.
+    ends_at: Option<Instant>,
+}
+
+enum Form {
+    Bar(ProgressBar),
+    Lines { said: String },
+    Json,
+}
+
+impl Show {
+    /// A bar among others; its label stands before it.
+    pub(super) fn bar(bars: &MultiProgress, label: &str) -> Self {
+        let bar = bars.add(ProgressBar::no_length());
+        bar.set_prefix(clean(label));
+        bar.set_style(style("{prefix} {spinner} {wide_msg}"));
+        Self::new(Form::Bar(bar))
+    }
+
+    /// A line for each state that differs from the last one.
+    pub(super) fn lines() -> Self {
+        Self::new(Form::Lines { said: String::new() })
+    }
+
+    /// Every state as JSON, on one line.
+    pub(super) fn json() -> Self {
+        Self::new(Form::Json)
+    }
+
+    fn new(form: Form) -> Self {
+        Self { form, pace: Pace::default(), last: None, ends_at: None }
+    }
+
+    /// Whether it shows JSON alone.
+    pub(super) fn is_json(&self) -> bool {
+        matches!(self.form, Form::Json)
+    }
+
+    /// Shows a new state.
+    pub(super) fn state(&mut self, task: &Task) -> Result<(), Fault> {
+        self.pace.see(task);
+        self.ends_at = left(task).map(|left| Instant::now() + left);
+        self.last = Some(task.clone());
+        self.draw()
+    }
+
+    /// Draws again what time alone has changed.
+    pub(super) fn tick(&mut self) -> Result<(), Fault> {
+        match &self.form {
+            Form::Bar(_) => self.draw(),
+            Form::Lines { .. } | Form::Json => Ok(()),
+        }
+    }
+
+    /// Says something beside the states.
+    pub(super) fn note(&self, text: &str) {
+        match &self.form {
+            Form::Bar(bar) => bar.suspend(|| out::say(text)),
+            Form::Lines { .. } | Form::Json => out::say(text),
+        }
+    }
+
+    /// Leaves the last state as it stands.
+    pub(super) fn close(&self) {
+        if let Form::Bar(bar) = &self.form {
+            bar.abandon();
+        }
+    }
+
+    fn draw(&mut self) -> Result<(), Fault> {
+        let Some(task) = &self.last else { return Ok(()) };
+        let rate = self.pace.units_per_second();
+        let left = self.ends_at.map(|at| at.saturating_duration_since(Instant::now()));
+        match &mut self.form {
+            Form::Bar(bar) => {
+                draw_bar(bar, task, rate, left);
+                Ok(())
+            }
+            Form::Lines { said } => {
+                let text = format!(
+                    "{} {:<9} {}",
+                    clean(&task.name),
+                    state(task),
+                    with_pace(task, rate, left)
+                );
+                let text = text.trim_end().to_owned();
+                if *said == text {
+                    return Ok(());
+                }
+                out::line(&text)?;
+                *said = text;
+                Ok(())
+            }
+            Form::Json => out::line(json::compact(task)?),
+        }
+    }
+}
+
+fn draw_bar(bar: &ProgressBar, task: &Task, rate: Option<f64>, left: Option<Duration>) {
+    let text = format!("{:<9} {}", state(task), detail(task, rate, left));
+    bar.set_message(text.trim_end().to_owned());
+    match percent(task) {
+        Some(percent) => {
+            bar.set_style(
+                style("{prefix} [{bar:24}] {percent:>3} % {wide_msg}").progress_chars("=> "),
+            );
+            bar.set_length(STEPS);
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "0 to 1,000"
+            )]
+            bar.set_position((percent.clamp(0.0, 100.0) * 10.0).round() as u64);
+        }
+        None => {
+            bar.set_style(style("{prefix} {spinner} {wide_msg}"));
+            bar.tick();
+        }
+    }
+}
+
+/// Falls back to the library's own bar where a template is wrong, which a test rules
+/// out.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// How long it still takes, by the server's own clock.
+fn left(task: &Task) -> Option<Duration> {
+    let progress = task.progress.as_ref()?;
+    let end = time(progress.estimated_end_time.as_ref())?;
+    Some(end.since(time(progress.update_time.as_ref())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{Progress, task::State};
+    use indicatif::InMemoryTerm;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bar_shows_percentage_message_rate_and_time_left() {
+        let term = InMemoryTerm::new(4, 100);
+        let target = ProgressDrawTarget::term_like(Box::new(term.clone()));
+        let bars = MultiProgress::with_draw_target(target);
+        let mut show = Show::bar(&bars, "tasks/a");
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        for (seconds, units) in [(100, 2), (102, 4)] {
+            let progress = Progress {
+                percent: Some(40.0),
+                message: "copying".into(),
+                completed_units: units,
+                total_units: 10,
+                unit: "files".into(),
+                update_time: at(seconds),
+                estimated_end_time: at(108),
+                ..Progress::default()
+            };
+            let state = State::Running.into();
+            let task = Task { state, progress: Some(progress), attempt: 1, ..Task::default() };
+            show.state(&task).expect("shown");
+        }
+        show.close();
+        assert_eq!(
+            term.contents(),
+            "tasks/a [=========>              ]  40 % RUNNING   copying (4/10 files, 1.0/s, 6 s \
+             left)"
+        );
+    }
+}
