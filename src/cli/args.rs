@@ -14,7 +14,7 @@ use super::exit::Fault;
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ServerArgs {
     /// Where the server listens.
-    #[arg(long, env = "TASKWATCH_SERVER", default_value = DEFAULT_SERVER, value_name = "URL")]
+    #[arg(long, env = "TASKWATCH_SERVER", hide_env_values = true, default_value = DEFAULT_SERVER, value_name = "URL")]
     pub(super) server: String,
 }
 

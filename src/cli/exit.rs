@@ -41,10 +41,10 @@ impl Fault {
 impl From<io::Error> for Fault {
     /// What standard output says.
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Failed(format!("cannot write to standard output: {error}")),
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::Closed;
         }
+        Self::Failed(format!("cannot write to standard output: {error}"))
     }
 }
 

@@ -28,20 +28,20 @@ use crate::{
     TASKWATCH_LOG or RUST_LOG choose what is logged, as in TASKWATCH_LOG=debug.")]
 pub(super) struct Args {
     /// Where to listen [default: 127.0.0.1:50051].
-    #[arg(long, env = "TASKWATCH_LISTEN", value_name = "ADDRESS", value_parser = parse_listen)]
+    #[arg(long, env = "TASKWATCH_LISTEN", hide_env_values = true, value_name = "ADDRESS", value_parser = parse_listen)]
     listen: Option<SocketAddr>,
     /// Where tasks are kept [default: sqlite://taskwatch.db].
     #[arg(long, env = "TASKWATCH_DATABASE", value_name = "URL", hide_env_values = true,
         value_parser = parse_database)]
     database: Option<String>,
     /// The configuration [default: taskwatch.toml, where there is one].
-    #[arg(long, env = "TASKWATCH_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "TASKWATCH_CONFIG", hide_env_values = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// How long a stop may take, as "10s" [default: 10s].
-    #[arg(long, env = "TASKWATCH_GRACE", value_name = "DURATION", value_parser = args::grace)]
+    #[arg(long, env = "TASKWATCH_GRACE", hide_env_values = true, value_name = "DURATION", value_parser = args::grace)]
     grace: Option<Duration>,
     /// How logs are written [default: text].
-    #[arg(long, env = "TASKWATCH_LOG_FORMAT", value_name = "FORMAT")]
+    #[arg(long, env = "TASKWATCH_LOG_FORMAT", hide_env_values = true, value_name = "FORMAT")]
     log_format: Option<Format>,
 }
 

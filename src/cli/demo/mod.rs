@@ -52,7 +52,7 @@ pub(super) struct Args {
     #[arg(long)]
     exit: bool,
     /// Where to listen; a free port where that one is taken.
-    #[arg(long, env = "TASKWATCH_LISTEN", value_name = "ADDRESS",
+    #[arg(long, env = "TASKWATCH_LISTEN", hide_env_values = true, value_name = "ADDRESS",
         default_value = "127.0.0.1:50051", value_parser = parse_listen)]
     listen: SocketAddr,
     /// Where tasks are kept.
