@@ -18,6 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Frames hold ready bytes: one encoding serves every watcher.
         .extern_path(".taskwatch.v1.WatchTaskResponse", "crate::proto::Frame")
         .extern_path(".taskwatch.v1.WatchTasksResponse", "crate::proto::Frame")
+        // Takes the memory that a message needs, not 8 KiB for each stream.
+        .codec_path("crate::proto::Codec")
         .compile_fds(descriptors)?;
     Ok(())
 }

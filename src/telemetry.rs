@@ -44,8 +44,11 @@ pub fn start(format: LogFormat, level: &str, writer: BoxMakeWriter) -> Result<()
         }
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
+    // For all layers: a filter of one layer loses the event that follows a mere
+    // question whether something is logged, as the driver of PostgreSQL asks it.
     tracing_subscriber::registry()
-        .with(layer.with_filter(filter(level)?))
+        .with(filter(level)?)
+        .with(layer)
         .try_init()
         .map_err(|_| TelemetryError::Twice)
 }

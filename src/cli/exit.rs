@@ -40,11 +40,12 @@ impl Fault {
 
 impl From<io::Error> for Fault {
     /// What standard output says.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "not our own enum, and open")]
     fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::Closed;
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Failed(format!("cannot write to standard output: {error}")),
         }
-        Self::Failed(format!("cannot write to standard output: {error}"))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{config::Config, runner::Handlers, server::Server};
 /// A server with the kinds that are built in and configured.
 pub(super) async fn bind(config: Config) -> Result<Server, Fault> {
     let handlers = Handlers::builtin(&config).map_err(Fault::usage)?;
-    Server::bind(config, Box::new(handlers)).await.map_err(Fault::failed)
+    Server::bind(config, handlers).await.map_err(Fault::failed)
 }
 
 /// SIGINT and SIGTERM, from when it was made.

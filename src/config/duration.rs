@@ -45,17 +45,14 @@ pub(super) fn seconds(count: f64) -> Result<Duration, String> {
 /// Writes a duration as [`parse_duration`] reads it, in the largest unit that is whole.
 pub fn show_duration(span: Duration) -> String {
     let ms = span.as_millis();
-    if ms == 0 {
-        return "0s".to_owned();
-    }
-    if !ms.is_multiple_of(1_000) {
-        return format!("{ms}ms");
+    if ms == 0 || !ms.is_multiple_of(1_000) {
+        return if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") };
     }
     let s = ms / 1_000;
     match s {
-        s if s.is_multiple_of(86_400) => format!("{}d", s / 86_400),
-        s if s.is_multiple_of(3_600) => format!("{}h", s / 3_600),
-        s if s.is_multiple_of(60) => format!("{}m", s / 60),
+        s if s % 86_400 == 0 => format!("{}d", s / 86_400),
+        s if s % 3_600 == 0 => format!("{}h", s / 3_600),
+        s if s % 60 == 0 => format!("{}m", s / 60),
         s => format!("{s}s"),
     }
 }

@@ -76,6 +76,7 @@ impl<'t, 'i> Section<'t, 'i> {
     }
 
     /// A table inside this one.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "not our own enum, and open")]
     pub(super) fn section(
         &mut self,
         reading: &mut Reading<'_>,
@@ -83,12 +84,14 @@ impl<'t, 'i> Section<'t, 'i> {
     ) -> Option<Section<'t, 'i>> {
         self.asked.push(key);
         let (_, value) = self.find(key)?;
-        if let DeValue::Table(table) = value.get_ref() {
-            return Some(Section::new(self.name_of(key), table));
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Section::new(self.name_of(key), table)),
+            other => {
+                let what = format!("must be a table, as [{key}], not {}", sort(other));
+                reading.fault(value.span(), &self.name_of(key), what);
+                None
+            }
         }
-        let what = format!("must be a table, as [{key}], not {}", sort(value.get_ref()));
-        reading.fault(value.span(), &self.name_of(key), what);
-        None
     }
 
     /// What is named by the writer of the file: all keys that were not asked for and

@@ -4,7 +4,7 @@
 mod error;
 mod event;
 mod failure;
-mod filter;
+pub mod filter;
 mod lease;
 pub mod limits;
 mod name;
@@ -15,6 +15,9 @@ mod retry;
 mod task;
 mod time;
 mod transition;
+#[cfg(test)]
+#[path = "transition_tests.rs"]
+mod transition_tests;
 
 pub use error::{Error, Violation};
 pub use event::{
@@ -22,6 +25,8 @@ pub use event::{
 };
 pub use failure::{Code, Detail, Failure};
 pub use filter::Filter;
+#[cfg(test)]
+pub(crate) use filter::tests as filter_strategies;
 pub use lease::{Lease, TimeLimit, Token};
 pub use name::{NAME_RULE, Name, TaskId};
 pub use order::{Cursor, Direction, Order, OrderKey};

@@ -156,10 +156,9 @@ fn take_report(task: &mut Task, report: &Report, now: Timestamp) {
 
 fn finish(task: &Task, finish: &Finish, context: &Context<'_>) -> Result<Option<Task>, Error> {
     let said = LastOutcome { token: finish.report.token, digest: finish.outcome.digest() };
-    if task.last_outcome == Some(said) {
-        return Ok(None);
+    if let Err(lost) = held(task, finish.report.token) {
+        return if task.last_outcome == Some(said) { Ok(None) } else { Err(lost) };
     }
-    held(task, finish.report.token)?;
     let now = context.now;
     let mut next = settled(task, now);
     take_report(&mut next, &finish.report, now);

@@ -4,11 +4,28 @@
 //! it; any number of [`Reader`]s read. Rows stop here: what goes in and out is
 //! `domain`. Nothing here knows the rules of a task's life.
 
-use std::collections::{HashMap, HashSet};
+mod connection;
+mod error;
+mod filter;
+mod list;
+mod pick;
+mod purge;
+mod read;
+mod rows;
+mod schema;
+mod transaction;
+mod write;
 
-use crate::domain::{
-    Cursor, Error, Expiry, Filter, Name, Object, Order, Task, TaskId, Timestamp, Token,
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
 };
+
+pub use connection::{OpenError, open};
+pub use error::StoreError;
+use sea_orm::{DatabaseConnection, DatabaseTransaction};
+
+use crate::domain::{Cursor, Expiry, Filter, Name, Object, Order, Task, TaskId, Timestamp, Token};
 
 /// A task as the store holds it.
 #[derive(Clone, Debug)]
@@ -21,72 +38,12 @@ pub struct Stored {
     pub input: Option<Object>,
 }
 
-/// What a statement failed of, by what can be done.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// No room on the disk.
-    #[error("the disk that holds the database is full")]
-    Full(#[source] sea_orm::DbErr),
-    /// The file or its folder cannot be written.
-    #[error("the database is read-only")]
-    ReadOnly(#[source] sea_orm::DbErr),
-    /// The file is damaged.
-    #[error("the database is damaged")]
-    Corrupt(#[source] sea_orm::DbErr),
-    /// Not reachable, or it did not answer in time.
-    #[error("the database cannot be reached")]
-    Unavailable(String),
-    /// Lost a race (deadlock, serialization failure, an id that somebody else
-    /// inserted in the meantime): load and apply again.
-    #[error("another writer was faster")]
-    Conflict,
-    /// A row that makes no sense.
-    #[error("the row of {id} makes no sense: {what}")]
-    Nonsense {
-        /// Which one.
-        id: String,
-        /// What about it.
-        what: String,
-    },
-    /// Anything else: a fault of ours.
-    #[error("unexpected database error")]
-    Other(#[source] sea_orm::DbErr),
-}
-
-impl StoreError {
-    /// What the caller is told: full is RESOURCE_EXHAUSTED, a fault of the database
-    /// UNAVAILABLE with RetryInfo, nonsense and others INTERNAL.
-    pub fn public(&self) -> Error {
-        unimplemented!()
-    }
-
-    /// Whether it would hit every command alike (full, gone, read-only, damaged),
-    /// so that applying them one by one is of no use.
-    pub fn hits_all(&self) -> bool {
-        unimplemented!()
-    }
-}
-
-/// Opens the database and brings its schema up to date.
-///
-/// `url` is `sqlite://PATH` (created where it is missing; refused where another
-/// process has it open) or `postgres://…`.
-///
-/// # Errors
-///
-/// With a message for the operator that names the file or server and the remedy.
-pub async fn open(_url: &str) -> Result<(Writer, Reader), OpenError> {
-    unimplemented!()
-}
-
-/// Why a database cannot be opened, for the operator.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct OpenError(pub String);
-
 /// Reads, at any time, from any place. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Reader {}
+pub struct Reader {
+    db: DatabaseConnection,
+    embedded: Option<Arc<connection::Embedded>>,
+}
 
 /// Which tasks to list.
 #[derive(Clone, Debug)]
@@ -125,66 +82,18 @@ pub struct Overdue {
     pub cause: Expiry,
 }
 
-impl Reader {
-    /// One task.
-    pub async fn task(
-        &self,
-        _id: &TaskId,
-        _with_input: bool,
-    ) -> Result<Option<Stored>, StoreError> {
-        unimplemented!()
-    }
-
-    /// Those of `ids` that exist, in any order, without inputs.
-    pub async fn tasks(&self, _ids: &[TaskId]) -> Result<Vec<Stored>, StoreError> {
-        unimplemented!()
-    }
-
-    /// One page of a list.
-    pub async fn list(&self, _query: &ListQuery) -> Result<Page, StoreError> {
-        unimplemented!()
-    }
-
-    /// Leases whose `expire_time` has passed, and attempts of others than runners
-    /// whose time limit has, at most `limit` of each.
-    pub async fn overdue(&self, _now: Timestamp, _limit: u64) -> Result<Vec<Overdue>, StoreError> {
-        unimplemented!()
-    }
-
-    /// Live leases of runners (all of them dead ones, when asked before any runner starts).
-    pub async fn runner_leases(&self, _limit: u64) -> Result<Vec<Overdue>, StoreError> {
-        unimplemented!()
-    }
-
-    /// The earliest time at which a timer has something to do: the end of a lease,
-    /// the limit of an attempt, a `ready_time`. Retention is not counted.
-    pub async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
-        unimplemented!()
-    }
-
-    /// Whether there is something for [`Transaction::purge`].
-    pub async fn has_expired(
-        &self,
-        _now: Timestamp,
-        _retention: std::time::Duration,
-    ) -> Result<bool, StoreError> {
-        unimplemented!()
-    }
-
-    /// Kinds that remote workers have served at some time.
-    pub async fn served_kinds(&self) -> Result<Vec<Name>, StoreError> {
-        unimplemented!()
-    }
-
-    /// The present time by the clock that the store goes by.
-    pub async fn now(&self) -> Result<Timestamp, StoreError> {
-        unimplemented!()
-    }
-}
-
 /// The one that changes rows.
 #[derive(Debug)]
-pub struct Writer {}
+pub struct Writer {
+    db: DatabaseConnection,
+    place: connection::Place,
+    /// On an embedded database: the number of the next row.
+    next_row: i64,
+    /// The connection is in an unknown state.
+    broken: bool,
+    /// The lock is held as long as anyone can write.
+    _keep: Reader,
+}
 
 /// What one batch of commands needs to know.
 #[derive(Clone, Debug, Default)]
@@ -262,77 +171,12 @@ pub struct Due {
 /// Live leases in one lane.
 pub type LiveLeases = HashMap<Lane, u64>;
 
-impl Writer {
-    /// Begins a transaction that will write. Rolled back where it is dropped.
-    pub async fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
-        unimplemented!()
-    }
-}
-
 /// All or nothing.
 #[derive(Debug)]
 pub struct Transaction<'a> {
-    #[allow(dead_code)]
     writer: &'a mut Writer,
-}
-
-impl Transaction<'_> {
-    /// Loads (and on PostgreSQL locks, in one order) what is named, and the time.
-    pub async fn load(&mut self, _wanted: &Wanted) -> Result<Loaded, StoreError> {
-        unimplemented!()
-    }
-
-    /// Writes what changed, in few statements. A task is due at once where its
-    /// `ready_time` is not after `now`. `Conflict` where a new row was there already.
-    pub async fn write(&mut self, _changes: &Changes, _now: Timestamp) -> Result<(), StoreError> {
-        unimplemented!()
-    }
-
-    /// The lanes of these kinds (and of these queues; none means all) that have due
-    /// tasks, by kind and queue.
-    pub async fn lanes(
-        &mut self,
-        _kinds: &[Name],
-        _queues: &[Name],
-    ) -> Result<Vec<Lane>, StoreError> {
-        unimplemented!()
-    }
-
-    /// How many live leases there are in each lane that has some.
-    pub async fn live_leases(&mut self) -> Result<LiveLeases, StoreError> {
-        unimplemented!()
-    }
-
-    /// The first `limit` due tasks of a lane, with their inputs: highest priority,
-    /// then earliest `ready_time`, then oldest. Locked, those locked elsewhere skipped.
-    pub async fn pick(&mut self, _lane: &Lane, _limit: u64) -> Result<Vec<Stored>, StoreError> {
-        unimplemented!()
-    }
-
-    /// Makes up to `limit` tasks due whose `ready_time` has come.
-    pub async fn make_due(&mut self, _now: Timestamp, _limit: u64) -> Result<Vec<Due>, StoreError> {
-        unimplemented!()
-    }
-
-    /// Removes up to `limit` tasks whose retention is over (`retention` where they
-    /// name none) and request ids that need not be remembered any longer. Gives the
-    /// tasks that are gone, with their last state.
-    pub async fn purge(
-        &mut self,
-        _now: Timestamp,
-        _retention: std::time::Duration,
-        _limit: u64,
-    ) -> Result<Vec<Task>, StoreError> {
-        unimplemented!()
-    }
-
-    /// Makes it last.
-    pub async fn commit(self) -> Result<(), StoreError> {
-        unimplemented!()
-    }
-
-    /// Undoes it.
-    pub async fn rollback(self) -> Result<(), StoreError> {
-        unimplemented!()
-    }
+    db: Option<DatabaseTransaction>,
+    next_row: i64,
+    /// On PostgreSQL: its number, to ask what became of it.
+    xid: Option<String>,
 }

@@ -1,0 +1,378 @@
+//! The whole state table, printed and checked, and the rules that hold over
+//! thousands of generated histories.
+
+use std::{sync::Arc, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BEGIN: Timestamp = Timestamp::from_micros(1_000_000_000_000_000);
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a good name")
+}
+
+fn new_task(kind: &str) -> NewTask {
+    NewTask {
+        id: name("t"),
+        kind: name(kind),
+        input: None,
+        queue: None,
+        priority: 0,
+        labels: Labels::new(),
+        schedule_time: None,
+        retry_policy: RetryPolicy::default(),
+        attempt_timeout: None,
+        retention: None,
+    }
+}
+
+fn kind() -> KindDefaults {
+    KindDefaults { max_attempts: 3, ..KindDefaults::default() }
+}
+
+fn at(now: Timestamp, event: &Event, task: &Task) -> Result<Option<Task>, Error> {
+    let context = Context { now, kind: &kind(), jitter: 0.5, input: None };
+    apply(task, event, &context)
+}
+
+fn done(task: &Task, event: &Event) -> Task {
+    at(BEGIN, event, task).expect("allowed").expect("a change")
+}
+
+fn asks(state: State) -> Event {
+    Event::Update(Box::new(Patch { state: Some(state), ..Patch::default() }))
+}
+
+fn grant(token: u8) -> Event {
+    let duration = Duration::from_secs(30);
+    let grant = Grant { worker: name("w"), token: Token([token; 16]), duration, by_runner: false };
+    Event::Lease(grant)
+}
+
+fn says(token: u8) -> Report {
+    Report { token: Token([token; 16]), progress: None, checkpoint: None }
+}
+
+fn ends(token: u8, outcome: Outcome) -> Event {
+    Event::Finish(Box::new(Finish { report: says(token), outcome }))
+}
+
+fn retryable() -> Outcome {
+    Outcome::Failed { error: Failure::new(Code::UNKNOWN, "no luck"), permanent: false }
+}
+
+fn permanent() -> Outcome {
+    Outcome::Failed { error: Failure::new(Code::UNKNOWN, "no hope"), permanent: true }
+}
+
+fn lease_over(token: u8) -> Event {
+    Event::Expire { token: Token([token; 16]), cause: Expiry::Lease }
+}
+
+/// Every place that a task can be in, of a leased kind and of kind external.
+fn places() -> Vec<(&'static str, Task)> {
+    let queued = create(&new_task("work"), BEGIN);
+    let running = done(&queued, &grant(1));
+    let external = create(&new_task(EXTERNAL), BEGIN);
+    let owned = done(&external, &asks(State::Running));
+    vec![
+        ("QUEUED", queued.clone()),
+        ("RUNNING", running.clone()),
+        ("PAUSED", done(&queued, &asks(State::Paused))),
+        ("PAUSED leased", done(&running, &asks(State::Paused))),
+        ("CANCELLING", done(&running, &asks(State::Cancelled))),
+        ("SUCCEEDED", done(&running, &ends(1, Outcome::Succeeded(Value::default())))),
+        ("FAILED", done(&running, &ends(1, permanent()))),
+        ("CANCELLED", done(&queued, &asks(State::Cancelled))),
+        ("external QUEUED", external.clone()),
+        ("external RUNNING", owned.clone()),
+        ("external PAUSED", done(&owned, &asks(State::Paused))),
+        ("external CANCELLING", done(&owned, &asks(State::Cancelling))),
+        ("external SUCCEEDED", done(&owned, &asks(State::Succeeded))),
+        ("external FAILED", done(&owned, &asks(State::Failed))),
+        ("external CANCELLED", done(&owned, &asks(State::Cancelled))),
+    ]
+}
+
+fn place(task: &Task) -> String {
+    let leased = task.state() == State::Paused && task.lease().is_some();
+    format!("{}{}", task.state().name(), if leased { " leased" } else { "" })
+}
+
+#[test]
+fn the_table_of_updates() {
+    let mut table = String::new();
+    for (from, task) in places() {
+        let cells: Vec<String> = State::ALL
+            .into_iter()
+            .map(|to| match at(BEGIN, &asks(to), &task) {
+                Ok(None) => "=".to_owned(),
+                Ok(Some(next)) => place(&next),
+                Err(Error::FailedPrecondition { .. }) => "-".to_owned(),
+                Err(other) => panic!("{from} to {}: {other}", to.name()),
+            })
+            .collect();
+        table += &format!("{from}: {}\n", cells.join(", "));
+    }
+    // Asked for: QUEUED, RUNNING, PAUSED, CANCELLING, SUCCEEDED, FAILED, CANCELLED.
+    assert_eq!(
+        table,
+        "QUEUED: =, -, PAUSED, -, -, -, CANCELLED
+RUNNING: -, =, PAUSED leased, CANCELLING, -, -, CANCELLING
+PAUSED: QUEUED, QUEUED, =, -, -, -, CANCELLED
+PAUSED leased: RUNNING, RUNNING, =, CANCELLING, -, -, CANCELLING
+CANCELLING: -, -, -, =, -, -, =
+SUCCEEDED: -, -, -, -, =, -, -
+FAILED: QUEUED, -, -, -, -, =, -
+CANCELLED: QUEUED, -, -, -, -, -, =
+external QUEUED: =, RUNNING, PAUSED, CANCELLING, -, -, CANCELLED
+external RUNNING: -, =, PAUSED, CANCELLING, SUCCEEDED, FAILED, CANCELLED
+external PAUSED: QUEUED, RUNNING, =, CANCELLING, -, -, CANCELLED
+external CANCELLING: -, -, -, =, SUCCEEDED, FAILED, CANCELLED
+external SUCCEEDED: -, -, -, -, =, -, -
+external FAILED: QUEUED, -, -, -, -, =, -
+external CANCELLED: QUEUED, -, -, -, -, -, =
+"
+    );
+}
+
+#[test]
+fn the_table_of_workers() {
+    let outcomes = [
+        ("succeeded", ends(1, Outcome::Succeeded(Value::default()))),
+        ("permanent", ends(1, permanent())),
+        ("retryable", ends(1, retryable())),
+        ("cancelled", ends(1, Outcome::Cancelled)),
+        ("released", ends(1, Outcome::Released)),
+        ("lease over", lease_over(1)),
+    ];
+    let mut table = String::new();
+    for (from, task) in places().into_iter().filter(|(_, task)| task.lease().is_some()) {
+        for (what, event) in &outcomes {
+            let next = at(BEGIN.plus(Duration::from_secs(60)), event, &task)
+                .expect("taken")
+                .expect("a change");
+            assert_eq!(next.lease(), None);
+            table += &format!("{from}, {what}: {} {}\n", place(&next), next.attempt);
+        }
+    }
+    assert_eq!(
+        table,
+        "RUNNING, succeeded: SUCCEEDED 1
+RUNNING, permanent: FAILED 1
+RUNNING, retryable: QUEUED 2
+RUNNING, cancelled: CANCELLED 1
+RUNNING, released: QUEUED 1
+RUNNING, lease over: QUEUED 2
+PAUSED leased, succeeded: SUCCEEDED 1
+PAUSED leased, permanent: FAILED 1
+PAUSED leased, retryable: PAUSED 2
+PAUSED leased, cancelled: CANCELLED 1
+PAUSED leased, released: PAUSED 1
+PAUSED leased, lease over: PAUSED 2
+CANCELLING, succeeded: SUCCEEDED 1
+CANCELLING, permanent: FAILED 1
+CANCELLING, retryable: CANCELLED 1
+CANCELLING, cancelled: CANCELLED 1
+CANCELLING, released: CANCELLED 1
+CANCELLING, lease over: CANCELLED 1
+"
+    );
+}
+
+#[test]
+fn attempts_count_from_the_last_retry_by_hand() {
+    let mut task = create(&new_task("work"), BEGIN);
+    let mut now = BEGIN;
+    for round in 0..2 {
+        for _ in 0..3 {
+            assert_eq!(task.state(), State::Queued);
+            now = now.plus(Duration::from_secs(120));
+            task = at(now, &grant(1), &task).expect("ready").expect("leased");
+            assert_eq!(task.error, None);
+            task = at(now, &ends(1, retryable()), &task).expect("taken").expect("ended");
+            assert!(task.error.is_some());
+        }
+        assert_eq!((task.state(), task.attempt), (State::Failed, 3 * (round + 1)));
+        task = at(now, &asks(State::Queued), &task).expect("allowed").expect("retried");
+    }
+}
+
+#[test]
+fn the_very_outcome_said_again_changes_nothing() {
+    let running = done(&create(&new_task("work"), BEGIN), &grant(1));
+    let ended = done(&running, &ends(1, retryable()));
+    assert_eq!(at(BEGIN, &ends(1, retryable()), &ended), Ok(None));
+    assert_eq!(at(BEGIN, &ends(1, permanent()), &ended), Err(Error::lease_lost("t")));
+    let later = BEGIN.plus(Duration::from_secs(60));
+    let again = at(later, &grant(2), &ended).expect("ready").expect("leased");
+    assert_eq!(at(later, &ends(1, retryable()), &again), Ok(None));
+    let over = later.plus(Duration::from_secs(60));
+    let expired = at(over, &lease_over(2), &again).expect("taken").expect("over");
+    assert_eq!(at(over, &ends(1, retryable()), &expired), Err(Error::lease_lost("t")));
+}
+
+#[test]
+fn a_guard_tolerates_reports_and_nothing_else() {
+    let running = done(&create(&new_task("work"), BEGIN), &grant(1));
+    let mut report = says(1);
+    report.progress = Some(ProgressReport::default());
+    let reported = done(&running, &Event::Report(report));
+    let guarded = |revision| {
+        let priority = Some(7);
+        Event::Update(Box::new(Patch { revision: Some(revision), priority, ..Patch::default() }))
+    };
+    assert!(at(BEGIN, &guarded(running.revision), &reported).is_ok());
+    let updated = done(&reported, &guarded(reported.revision));
+    for stale in [running.revision, reported.revision, updated.revision + 1] {
+        assert!(matches!(at(BEGIN, &guarded(stale), &updated), Err(Error::Aborted { .. })));
+    }
+}
+
+#[test]
+fn time_paused_does_not_count() {
+    let mut new = new_task("work");
+    new.attempt_timeout = Some(Duration::from_secs(100));
+    let seconds = |n| BEGIN.plus(Duration::from_secs(n));
+    let limit = |task: &Task| task.lease().map(|lease| lease.limit);
+    let running = done(&create(&new, BEGIN), &grant(1));
+    let paused = at(seconds(40), &asks(State::Paused), &running).expect("ok").expect("paused");
+    assert_eq!(limit(&paused), Some(TimeLimit::Left(Duration::from_secs(60))));
+    let resumed = at(seconds(500), &asks(State::Running), &paused).expect("ok").expect("resumed");
+    assert_eq!(limit(&resumed), Some(TimeLimit::At(seconds(560))));
+    let longer =
+        Patch { attempt_timeout: Some(Some(Duration::from_secs(130))), ..Patch::default() };
+    let event = Event::Update(Box::new(longer));
+    let longer = at(seconds(510), &event, &resumed).expect("ok").expect("changed");
+    assert_eq!(limit(&longer), Some(TimeLimit::At(seconds(590))));
+    let over = Event::Expire { token: Token([1; 16]), cause: Expiry::AttemptTimeout };
+    assert_eq!(at(seconds(589), &over, &longer), Ok(None));
+    let next = at(seconds(590), &over, &longer).expect("ok").expect("over");
+    assert_eq!(next.error.map(|error| error.code), Some(Code::DEADLINE_EXCEEDED));
+}
+
+#[test]
+fn a_keep_alive_is_written_when_a_third_of_the_lease_has_gone() {
+    let running = done(&create(&new_task("work"), BEGIN), &grant(1));
+    let beat = Event::Report(says(1));
+    assert_eq!(at(BEGIN.plus(Duration::from_secs(9)), &beat, &running), Ok(None));
+    let ten = BEGIN.plus(Duration::from_secs(10));
+    let kept = at(ten, &beat, &running).expect("ok").expect("renewed");
+    assert_eq!(kept.revision, running.revision);
+    assert_eq!(kept.lease().map(|l| l.expire_time), Some(ten.plus(Duration::from_secs(30))));
+}
+
+#[test]
+fn an_owner_runs_an_external_task_through_updates() {
+    let owned = done(&create(&new_task(EXTERNAL), BEGIN), &asks(State::Running));
+    let update = |patch: Patch| Event::Update(Box::new(patch));
+    let half = ProgressPatch { percent: Some(Some(50.0)), ..ProgressPatch::default() };
+    let later = BEGIN.plus(Duration::from_secs(10));
+    let patch = Patch { progress: half, ..Patch::default() };
+    let half = at(later, &update(patch), &owned).expect("ok").expect("half");
+    assert_eq!(half.update_time, BEGIN, "progress alone does not count as an update");
+    let estimate = half.progress.as_ref().and_then(|p| p.estimated_end_time);
+    assert_eq!(estimate, Some(later.plus(Duration::from_secs(10))));
+    let result = Value::from_json(&serde_json::json!(42));
+    let early = Patch { result: Some(Some(result.clone())), ..Patch::default() };
+    let refused = at(later, &update(early.clone()), &half);
+    assert!(matches!(refused, Err(Error::FailedPrecondition { .. })));
+    let done = Patch { state: Some(State::Succeeded), ..early };
+    let ended = at(later, &update(done.clone()), &half).expect("ok").expect("ended");
+    assert_eq!(ended.result(), Some(&result));
+    assert!(ended.progress.as_ref().is_some_and(|p| p.estimated_end_time.is_none()));
+    // What was read is sent back whole: nothing to do, and no reason to refuse.
+    let echo = Patch { lenient: true, error: Some(None), ..done };
+    assert_eq!(at(later, &update(echo), &ended), Ok(None));
+}
+
+fn any_event() -> impl Strategy<Value = (Event, u64)> {
+    let token = 1..4_u8;
+    let event = prop_oneof![
+        (0..State::ALL.len()).prop_map(|n| asks(State::ALL[n])),
+        token.clone().prop_map(grant),
+        token.clone().prop_map(|t| Event::Report(says(t))),
+        (token.clone(), 0.0..100.0_f64).prop_map(|(t, percent)| {
+            let mut report = says(t);
+            let percent = Some(percent);
+            report.progress = Some(ProgressReport { percent, ..ProgressReport::default() });
+            report.checkpoint = Some(Object::from_encoded(vec![t].into()));
+            Event::Report(report)
+        }),
+        token.clone().prop_map(|t| ends(t, Outcome::Succeeded(Value::default()))),
+        token.clone().prop_map(|t| ends(t, permanent())),
+        token.clone().prop_map(|t| ends(t, retryable())),
+        token.clone().prop_map(|t| ends(t, Outcome::Cancelled)),
+        token.clone().prop_map(|t| ends(t, Outcome::Released)),
+        token.prop_map(lease_over),
+        (-3..3_i32).prop_map(|priority| {
+            let priority = Some(priority);
+            Event::Update(Box::new(Patch { priority, ..Patch::default() }))
+        }),
+    ];
+    (event, 0..40_u64)
+}
+
+/// What must be true of any task at any time.
+fn makes_sense(task: &Task) {
+    assert_eq!(task.state().is_terminal(), task.end_time().is_some());
+    assert!(task.settled_revision <= task.revision);
+    assert!(task.first_attempt <= task.attempt);
+    if task.state() == State::Failed {
+        assert!(task.error.is_some());
+    }
+    if task.is_external() {
+        assert_eq!(task.lease(), None);
+    } else if matches!(task.state(), State::Running | State::Cancelling) {
+        assert!(task.lease().is_some());
+    }
+    if !matches!(task.state(), State::Running | State::Cancelling) {
+        let estimate = task.progress.as_ref().and_then(|p| p.estimated_end_time);
+        assert_eq!(estimate, None);
+    }
+}
+
+fn token_of(event: &Event) -> Option<Token> {
+    match event {
+        Event::Report(report) => Some(report.token),
+        Event::Finish(finish) => Some(finish.report.token),
+        Event::Update(_) | Event::Lease(_) | Event::Expire { .. } => None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn histories(external: bool, events in prop::collection::vec(any_event(), 1..60)) {
+        let mut task = create(&new_task(if external { EXTERNAL } else { "work" }), BEGIN);
+        let mut now = BEGIN;
+        for (event, seconds) in events {
+            now = now.plus(Duration::from_secs(seconds));
+            let live = task.lease().map(|lease| lease.token);
+            let result = at(now, &event, &task);
+            if let Some(token) = token_of(&event) && live != Some(token) {
+                // Fencing: nothing under an old token ever changes anything.
+                prop_assert!(!matches!(result, Ok(Some(_))));
+            }
+            if task.state().is_terminal() && !matches!(event, Event::Update(_)) {
+                prop_assert!(!matches!(result, Ok(Some(_))));
+            }
+            let Ok(Some(next)) = result else { continue };
+            makes_sense(&next);
+            let silent = Task {
+                status: next.status.clone(),
+                ..task.clone()
+            } == next && task.state() == next.state();
+            prop_assert!(silent || next.revision > task.revision);
+            prop_assert!(next.revision >= task.revision);
+            prop_assert!(next.attempt >= task.attempt);
+            prop_assert!(task.progress.is_none() || next.progress.is_some());
+            prop_assert!(task.checkpoint.is_none() || next.checkpoint.is_some());
+            prop_assert!(Arc::ptr_eq(&next.labels, &task.labels));
+            task = next;
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! One watched task: a `tokio::sync::watch` channel that holds its newest state.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{Hub, Snapshot};
+use crate::domain::TaskId;
+
+/// What is known of a watched task.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Latest {
+    /// Nothing yet: nobody has read it.
+    #[default]
+    Unknown,
+    /// Its newest state.
+    State(Arc<Snapshot>),
+    /// It was deleted.
+    Deleted,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    sender: watch::Sender<Latest>,
+    /// Counted under the hub's lock; the channel's own count may lag behind it.
+    followers: usize,
+}
+
+impl Entry {
+    /// Takes a state unless a newer one, or the same, is there.
+    pub(super) fn offer(&self, snapshot: &Arc<Snapshot>) {
+        offer(&self.sender, snapshot);
+    }
+
+    /// The task is gone, and with it this entry.
+    pub(super) fn delete(self) {
+        self.sender.send_replace(Latest::Deleted);
+    }
+
+    pub(super) fn join(&mut self, hub: Hub, id: TaskId) -> Follower {
+        self.followers += 1;
+        Follower { hub, id, receiver: self.sender.subscribe() }
+    }
+}
+
+fn offer(sender: &watch::Sender<Latest>, snapshot: &Arc<Snapshot>) {
+    sender.send_if_modified(|latest| {
+        let newer = match latest {
+            Latest::Unknown => true,
+            // Another task of the same name is not theirs who follow this one: its
+            // deletion is about to be told.
+            Latest::State(known) => {
+                let (known, offered) = (known.version(), snapshot.version());
+                known < offered && !known.is_of_another(offered)
+            }
+            Latest::Deleted => false,
+        };
+        if newer {
+            *latest = Latest::State(Arc::clone(snapshot));
+        }
+        newer
+    });
+}
+
+/// Follows one task. Leaves the hub when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    hub: Hub,
+    id: TaskId,
+    receiver: watch::Receiver<Latest>,
+}
+
+impl Follower {
+    /// Which task.
+    pub(crate) const fn id(&self) -> &TaskId {
+        &self.id
+    }
+
+    /// Tells what was read from the store, so that all followers share one state
+    /// and one encoding of it.
+    pub(crate) fn offer(&self, snapshot: &Arc<Snapshot>) {
+        let entries = self.hub.shared.lock();
+        if let Some(entry) = entries.tasks.get(&self.id)
+            && same(&entry.sender, &self.receiver)
+        {
+            entry.offer(snapshot);
+        }
+    }
+
+    /// What is known now.
+    pub(crate) fn latest(&mut self) -> Latest {
+        self.receiver.borrow_and_update().clone()
+    }
+
+    /// Waits until something else is known than when [`Follower::latest`] last told.
+    /// False when nothing more will come: the hub was closed. Cancel-safe.
+    pub(crate) async fn changed(&mut self) -> bool {
+        self.receiver.changed().await.is_ok()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut entries = self.hub.shared.lock();
+        let Some(entry) = entries.tasks.get_mut(&self.id) else { return };
+        // After a deletion another entry may stand under this id.
+        if !same(&entry.sender, &self.receiver) {
+            return;
+        }
+        entry.followers -= 1;
+        if entry.followers == 0 {
+            entries.tasks.remove(&self.id);
+            entries.note(&self.hub.shared.watched);
+        }
+    }
+}
+
+fn same(sender: &watch::Sender<Latest>, receiver: &watch::Receiver<Latest>) -> bool {
+    sender.subscribe().same_channel(receiver)
+}

@@ -1,0 +1,366 @@
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::*;
+use crate::domain::{
+    Filter, Name, NewTask, RetryPolicy, Status, Task, Timestamp, create, limits::WATCHED_IDS,
+};
+
+pub(crate) fn id(text: &str) -> TaskId {
+    Name::new(text).unwrap()
+}
+
+pub(crate) fn queued(name: &str, created: i64) -> Task {
+    let new = NewTask {
+        id: id(name),
+        kind: id("demo"),
+        input: None,
+        queue: None,
+        priority: 0,
+        labels: Default::default(),
+        schedule_time: None,
+        retry_policy: RetryPolicy::default(),
+        attempt_timeout: None,
+        retention: None,
+    };
+    create(&new, Timestamp::from_micros(created))
+}
+
+pub(crate) fn running(name: &str, created: i64, revision: i64) -> Task {
+    Task { status: Status::Running(None), revision, ..queued(name, created) }
+}
+
+pub(crate) fn failed(name: &str, created: i64, revision: i64) -> Task {
+    let status = Status::Failed { end_time: Timestamp::from_micros(9) };
+    Task { status, revision, ..queued(name, created) }
+}
+
+pub(crate) fn state(task: Task) -> News {
+    News::State(Arc::new(Snapshot::new(task)))
+}
+
+fn snapshots(tasks: Vec<Task>) -> Vec<Arc<Snapshot>> {
+    tasks.into_iter().map(|task| Arc::new(Snapshot::new(task))).collect()
+}
+
+fn listen(hub: &Hub, filter: &str) -> Listener {
+    hub.listen(&Filter::parse(filter).unwrap(), Duration::ZERO).unwrap()
+}
+
+/// As short text, so that whole histories can be compared.
+fn told(listener: &mut Listener) -> String {
+    match listener.next(Instant::now()).unwrap() {
+        Next::Task(snapshot) => format!("{}@{}", snapshot.task.id, snapshot.task.revision),
+        Next::Removed(id) => format!("-{id}"),
+        Next::ReadPage => "page".into(),
+        Next::Wait(_) => "wait".into(),
+    }
+}
+
+fn all(listener: &mut Listener) -> Vec<String> {
+    let mut history = Vec::new();
+    loop {
+        history.push(told(listener));
+        if history.last().is_some_and(|last| last == "wait" || last == "page") {
+            return history;
+        }
+    }
+}
+
+fn page(listener: &Listener, tasks: Vec<Task>, last: bool) -> bool {
+    listener.begin_page();
+    listener.page(&snapshots(tasks), last)
+}
+
+/// A listener behind an empty first list.
+fn synced(hub: &Hub, filter: &str) -> Listener {
+    let mut listener = listen(hub, filter);
+    assert!(page(&listener, vec![], true));
+    assert_eq!(told(&mut listener), "wait");
+    listener
+}
+
+fn revision(follower: &mut Follower) -> i64 {
+    match follower.latest() {
+        Latest::State(snapshot) => snapshot.task.revision,
+        Latest::Unknown => 0,
+        Latest::Deleted => -1,
+    }
+}
+
+#[test]
+fn what_nobody_watches_leaves_nothing() {
+    let hub = Hub::default();
+    assert!(!hub.wants(&queued("a", 1)));
+    hub.publish(&[state(queued("a", 1))]);
+    let one = hub.follow(&id("a")).unwrap();
+    let other = hub.follow(&id("a")).unwrap();
+    assert!(hub.wants(&queued("a", 1)) && !hub.wants(&queued("b", 1)));
+    drop(one);
+    assert!(hub.wants(&queued("a", 1)));
+    drop(other);
+    assert!(!hub.wants(&queued("a", 1)));
+    let filter = listen(&hub, "state = RUNNING");
+    let again = listen(&hub, "NOT state != RUNNING");
+    assert_eq!(hub.shared.lock().filters.len(), 1);
+    assert!(hub.wants(&queued("b", 1)));
+    drop((filter, again));
+    assert!(!hub.wants(&queued("b", 1)));
+    let entries = hub.shared.lock();
+    assert!(entries.tasks.is_empty() && entries.filters.is_empty());
+}
+
+#[test]
+fn nothing_older_replaces_what_is_newer() {
+    let hub = Hub::default();
+    let mut follower = hub.follow(&id("a")).unwrap();
+    hub.publish(&[state(running("a", 1, 5)), state(running("a", 1, 4))]);
+    assert_eq!(revision(&mut follower), 5);
+    follower.offer(&Arc::new(Snapshot::new(running("a", 1, 3))));
+    assert_eq!(revision(&mut follower), 5);
+    follower.offer(&Arc::new(Snapshot::new(running("a", 1, 6))));
+    assert_eq!(revision(&mut follower), 6);
+}
+
+#[test]
+fn a_thousand_followers_share_one_encoding() {
+    let hub = Hub::default();
+    let mut followers: Vec<_> = (0..1_000).map(|_| hub.follow(&id("a")).unwrap()).collect();
+    let encoded = AtomicUsize::new(0);
+    let encode = || {
+        encoded.fetch_add(1, Ordering::Relaxed);
+        Bytes::from_static(b"task")
+    };
+    for follower in &mut followers {
+        follower.offer(&Arc::new(Snapshot::new(running("a", 1, 2))));
+        let Latest::State(snapshot) = follower.latest() else { panic!("nothing") };
+        snapshot.basic(encode);
+    }
+    assert_eq!(encoded.load(Ordering::Relaxed), 1);
+    hub.publish(&[state(running("a", 1, 3))]);
+    for follower in &mut followers {
+        let Latest::State(snapshot) = follower.latest() else { panic!("nothing") };
+        assert_eq!(snapshot.task.revision, 3);
+        snapshot.basic(encode);
+    }
+    assert_eq!(encoded.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_deleted_task_and_the_next_of_its_name_are_two() {
+    let hub = Hub::default();
+    let mut old = hub.follow(&id("a")).unwrap();
+    hub.publish(&[state(running("a", 1, 7)), News::Deleted(id("a"))]);
+    let mut new = hub.follow(&id("a")).unwrap();
+    hub.publish(&[state(queued("a", 2))]);
+    assert_eq!(revision(&mut old), -1);
+    assert_eq!(revision(&mut new), 1);
+    // The old one leaves an entry alone that is not its own.
+    drop(old);
+    assert!(hub.wants(&queued("a", 2)));
+    drop(new);
+    assert!(!hub.wants(&queued("a", 2)));
+}
+
+#[tokio::test]
+async fn when_it_is_closed_everybody_learns_it() {
+    let hub = Hub::default();
+    let mut follower = hub.follow(&id("a")).unwrap();
+    let mut listener = synced(&hub, "");
+    hub.publish(&[state(failed("a", 1, 2))]);
+    hub.close();
+    // What was told before is still there.
+    assert!(follower.changed().await);
+    assert_eq!(revision(&mut follower), 2);
+    assert!(!follower.changed().await);
+    listener.woken().await;
+    assert!(matches!(listener.next(Instant::now()), Err(Error::Unavailable { .. })));
+    assert!(matches!(hub.follow(&id("a")), Err(Error::Unavailable { .. })));
+    let filter = Filter::default();
+    assert!(matches!(hub.listen(&filter, Duration::ZERO), Err(Error::Unavailable { .. })));
+    assert!(!hub.wants(&queued("a", 1)));
+}
+
+#[test]
+fn changes_come_once_each_in_their_newest_state() {
+    let hub = Hub::default();
+    let mut listener = synced(&hub, "state = RUNNING");
+    hub.publish(&[state(running("a", 1, 2)), state(queued("b", 2)), state(running("c", 3, 2))]);
+    hub.publish(&[state(running("a", 1, 3)), state(running("a", 1, 2))]);
+    assert_eq!(all(&mut listener), ["a@3", "c@2", "wait"]);
+    // A state is kept only while somebody has yet to be sent it.
+    let entries = hub.shared.lock();
+    assert!(entries.filters.values().all(|entry| entry.states_held() == 0));
+}
+
+#[test]
+fn removals_go_only_to_those_who_were_sent_the_task() {
+    let hub = Hub::default();
+    let mut early = synced(&hub, "state = RUNNING");
+    hub.publish(&[state(running("a", 1, 2))]);
+    assert_eq!(all(&mut early), ["a@2", "wait"]);
+    let mut late = listen(&hub, "state = RUNNING");
+    hub.publish(&[state(running("b", 2, 2)), state(failed("b", 2, 3))]);
+    hub.publish(&[state(failed("a", 1, 3)), News::Deleted(id("a"))]);
+    assert!(page(&late, vec![], true));
+    assert_eq!(all(&mut early), ["-a", "wait"]);
+    assert_eq!(all(&mut late), ["wait"]);
+}
+
+#[test]
+fn what_is_gone_and_back_is_told_as_both() {
+    let hub = Hub::default();
+    let mut listener = synced(&hub, "");
+    hub.publish(&[state(running("a", 1, 9))]);
+    assert_eq!(all(&mut listener), ["a@9", "wait"]);
+    hub.publish(&[News::Deleted(id("a")), state(queued("a", 2))]);
+    assert_eq!(all(&mut listener), ["-a", "a@1", "wait"]);
+    hub.publish(&[News::Deleted(id("a")), state(queued("a", 3)), News::Deleted(id("a"))]);
+    assert_eq!(all(&mut listener), ["-a", "wait"]);
+}
+
+#[test]
+fn the_first_list_and_the_changes_meet() {
+    let hub = Hub::default();
+    let mut listener = listen(&hub, "state = RUNNING");
+    assert_eq!(told(&mut listener), "page");
+    // Read before it was changed, delivered after.
+    listener.begin_page();
+    hub.publish(&[state(running("d", 40, 6)), state(failed("c", 30, 6))]);
+    assert!(listener.page(
+        &snapshots(vec![running("d", 40, 5), running("c", 30, 5), running("b", 20, 5)]),
+        false
+    ));
+    // Of those not listed yet, only what the list will bring.
+    hub.publish(&[state(running("a", 10, 6)), state(running("e", 50, 2))]);
+    let mut history = all(&mut listener);
+    assert_eq!(history.pop().unwrap(), "page");
+    history.sort();
+    assert_eq!(history, ["b@5", "d@6", "e@2"]);
+    hub.publish(&[state(failed("b", 20, 6)), state(failed("z", 1, 6))]);
+    assert!(page(&listener, vec![running("a", 10, 6)], true));
+    let mut history = all(&mut listener);
+    assert_eq!(history.pop().unwrap(), "wait");
+    history.sort();
+    assert_eq!(history, ["-b", "a@6"]);
+    // The publication of what was read already is no news.
+    hub.publish(&[state(running("a", 10, 6))]);
+    assert_eq!(all(&mut listener), ["wait"]);
+}
+
+#[test]
+fn what_one_has_read_is_news_for_the_others() {
+    let hub = Hub::default();
+    let mut early = synced(&hub, "state = RUNNING");
+    hub.publish(&[state(running("a", 1, 2))]);
+    assert_eq!(all(&mut early), ["a@2", "wait"]);
+    let mut late = listen(&hub, "state = RUNNING");
+    assert!(page(&late, vec![running("a", 1, 3)], true));
+    assert_eq!(all(&mut late), ["a@3", "wait"]);
+    hub.publish(&[state(running("a", 1, 3))]);
+    assert_eq!(all(&mut early), ["a@3", "wait"]);
+    assert_eq!(all(&mut late), ["wait"]);
+}
+
+#[test]
+fn a_slow_listener_keeps_a_page_and_no_more() {
+    let hub = Hub::default();
+    let slow = listen(&hub, "");
+    assert!(page(&slow, (100..200).rev().map(|n| queued(&n.to_string(), n)).collect(), false));
+    for revision in 2..50 {
+        let news: Vec<_> = (0..200).map(|n| state(running(&n.to_string(), n, revision))).collect();
+        hub.publish(&news);
+    }
+    let entries = hub.shared.lock();
+    let entry = entries.filters.values().next().unwrap();
+    assert_eq!(entry.states_held(), 100);
+    drop(entries);
+    drop(slow);
+    assert!(hub.shared.lock().filters.is_empty());
+}
+
+#[test]
+fn a_busy_listed_task_does_not_hold_up_the_list() {
+    let hub = Hub::default();
+    let mut listener = listen(&hub, "");
+    let mut pages = 0;
+    assert!(page(&listener, vec![queued("busy", 1_000)], false));
+    for revision in 2..40 {
+        hub.publish(&[state(running("busy", 1_000, revision))]);
+        if told(&mut listener) == "page" {
+            pages += 1;
+            let tasks = vec![queued(&format!("t{pages}"), 1_000 - pages)];
+            assert!(page(&listener, tasks, false));
+        }
+    }
+    assert!(pages > 5, "{pages}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_interval_holds_states_back_but_no_end() {
+    let hub = Hub::default();
+    let interval = Duration::from_secs(10);
+    let mut listener = hub.listen(&Filter::default(), interval).unwrap();
+    assert!(page(&listener, vec![], true));
+    hub.publish(&[state(running("a", 1, 2)), state(running("b", 2, 2))]);
+    assert_eq!(all(&mut listener), ["a@2", "b@2", "wait"]);
+    let begin = Instant::now();
+    hub.publish(&[state(running("a", 1, 3)), state(running("b", 2, 3))]);
+    let Next::Wait(Some(time)) = listener.next(Instant::now()).unwrap() else { panic!("told") };
+    assert_eq!(time, begin + interval);
+    tokio::time::advance(Duration::from_secs(4)).await;
+    hub.publish(&[state(running("a", 1, 4)), state(failed("b", 2, 4))]);
+    assert_eq!(all(&mut listener), ["b@4", "wait"]);
+    // Queued again by hand, it begins anew.
+    hub.publish(&[state(running("b", 2, 5))]);
+    assert_eq!(all(&mut listener), ["b@5", "wait"]);
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert_eq!(all(&mut listener), ["a@4", "wait"]);
+    assert!(matches!(listener.next(Instant::now()), Ok(Next::Wait(None))));
+}
+
+#[test]
+fn too_many_are_refused_and_the_next_watch_begins_anew() {
+    let hub = Hub::default();
+    let mut listener = synced(&hub, "");
+    let tasks = 0..=i64::try_from(WATCHED_IDS).unwrap();
+    let news: Vec<_> = tasks.map(|n| state(queued(&n.to_string(), n))).collect();
+    hub.publish(&news);
+    let error = listener.next(Instant::now()).unwrap_err();
+    assert!(matches!(error, Error::ResourceExhausted { .. }));
+    let mut next = synced(&hub, "");
+    drop(listener);
+    hub.publish(&[state(queued("a", 1))]);
+    assert_eq!(all(&mut next), ["a@1", "wait"]);
+}
+
+#[test]
+fn what_a_list_passed_over_was_not_sent() {
+    let hub = Hub::default();
+    let mut listener = listen(&hub, "state = RUNNING");
+    hub.publish(&[state(running("a", 1, 1))]);
+    // Committed as failed by now, so not on the page; the news of it come later.
+    assert!(page(&listener, vec![], true));
+    hub.publish(&[state(failed("a", 1, 2))]);
+    assert_eq!(all(&mut listener), ["wait"]);
+    hub.publish(&[state(running("a", 1, 3))]);
+    assert_eq!(all(&mut listener), ["a@3", "wait"]);
+}
+
+#[test]
+fn a_name_that_was_read_anew_before_its_deletion_was_told() {
+    let hub = Hub::default();
+    let mut early = listen(&hub, "");
+    assert!(page(&early, vec![queued("a", 1)], true));
+    assert_eq!(all(&mut early), ["a@1", "wait"]);
+    let late = listen(&hub, "");
+    assert!(page(&late, vec![queued("a", 2)], true));
+    assert_eq!(all(&mut early), ["-a", "a@1", "wait"]);
+}

@@ -1,0 +1,366 @@
+//! What stands between HTTP/2 and tonic's services, and puts right what these leave
+//! to us: requests that are not gRPC, deadlines, panics, and the codes of what could
+//! not be decoded.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_util::FutureExt;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, body::Body};
+use tower::Service;
+
+pub use super::body::RequestBytes;
+use super::{
+    body::{Answered, Received},
+    deadline::Deadline,
+    errors,
+    streams::{Lasting, OpenStreams},
+};
+use crate::domain::Error;
+
+/// Services of gRPC itself. Their streams have no end of their own, and know nothing
+/// of a server that drains.
+const GRPC_S_OWN: &str = "/grpc.";
+
+/// The services, as one connection meets them.
+#[derive(Clone, Debug)]
+pub struct Edge<S> {
+    inner: S,
+    open: OpenStreams,
+    received: RequestBytes,
+    closing: CancellationToken,
+}
+
+impl<S> Edge<S> {
+    /// For one connection. `received` is shared by all of them; `closing` ends the
+    /// streams of gRPC's own services.
+    pub fn new(inner: S, received: RequestBytes, closing: CancellationToken) -> Self {
+        Self { inner, open: OpenStreams::default(), received, closing }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Edge<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: http_body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The one that is ready, as tower has it.
+        let ready = self.inner.clone();
+        let ready = Self { inner: std::mem::replace(&mut self.inner, ready), ..self.clone() };
+        Box::pin(async move { Ok(ready.answer(request).await) })
+    }
+}
+
+impl<S> Edge<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    async fn answer<B>(mut self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body + Send + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<tonic::codegen::StdError>,
+    {
+        if let Some(refusal) = not_grpc(&request) {
+            return refusal;
+        }
+        let Ok(deadline) = Deadline::of(request.headers()) else {
+            return errors::of_transport(
+                Code::InvalidArgument,
+                "MALFORMED_TIMEOUT",
+                "grpc-timeout must be at most 8 digits and one of H, M, S, m, u and n".into(),
+            )
+            .into_http();
+        };
+        let uri = request.uri().clone();
+        let grpc_s_own = uri.path().starts_with(GRPC_S_OWN);
+        let mut request =
+            request.map(|body| Body::new(Received::new(body, self.received.clone(), grpc_s_own)));
+        request.extensions_mut().insert(self.open.clone());
+        // Our own watches count themselves.
+        let lasting = grpc_s_own.then(|| Lasting::begin(request.extensions())).transpose();
+        let lasting = match lasting {
+            Ok(lasting) => lasting,
+            Err(error) => return errors::status(error).into_http(),
+        };
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(deadline);
+        }
+        let answer = AssertUnwindSafe(async { self.inner.call(request).await }).catch_unwind();
+        let mut gives_up = deadline.map(|Deadline(end)| Box::pin(tokio::time::sleep_until(end)));
+        let answer = match &mut gives_up {
+            None => answer.await,
+            Some(gives_up) => tokio::select! {
+                biased;
+                answer = answer => answer,
+                () = gives_up => return errors::deadline_exceeded().into_http(),
+            },
+        };
+        match answer {
+            Ok(Ok(answer)) => {
+                let closing = grpc_s_own.then(|| self.closing.cancelled_owned());
+                corrected(answer, uri.path())
+                    .map(|body| Body::new(Answered::new(body, gives_up, closing, lasting)))
+            }
+            Ok(Err(never)) => match never {},
+            Err(_) => {
+                // Its message is in the log already, by the panic hook.
+                tracing::error!(method = uri.path(), "a handler panicked");
+                errors::status(Error::Internal).into_http()
+            }
+        }
+    }
+}
+
+/// The answer to what is no gRPC request: an HTTP status, since its sender would not
+/// look for another one.
+fn not_grpc<B>(request: &Request<B>) -> Option<Response<Body>> {
+    if request.method() != Method::POST {
+        let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED);
+        refusal.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
+        return Some(refusal);
+    }
+    (!speaks_grpc(request.headers())).then(|| plain(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+}
+
+/// application/grpc, alone or with +proto or a parameter. gRPC-Web and JSON are others.
+fn speaks_grpc(headers: &HeaderMap) -> bool {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return false };
+    let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    let essence = essence.trim_ascii();
+    essence.eq_ignore_ascii_case(b"application/grpc")
+        || essence.eq_ignore_ascii_case(b"application/grpc+proto")
+}
+
+fn plain(status: StatusCode) -> Response<Body> {
+    const TEXT: &str = "this port speaks gRPC: try grpcurl\n";
+    let mut answer = Response::new(Body::new(http_body_util::Full::from(TEXT)));
+    *answer.status_mut() = status;
+    let text = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    answer.headers_mut().insert(header::CONTENT_TYPE, text);
+    answer
+}
+
+/// What tonic said itself, said as it should be. Our own statuses have details, and
+/// are left alone.
+fn corrected(answer: Response<Body>, path: &str) -> Response<Body> {
+    let Some(status) = answer.extensions().get::<Status>() else { return answer };
+    let unknown = status.code() == Code::Unimplemented && status.message().is_empty();
+    let ours = if unknown {
+        let path = path.get(..128).unwrap_or(path);
+        let message = format!("there is no method {path} here");
+        Some(errors::of_transport(Code::Unimplemented, "UNKNOWN_METHOD", message))
+    } else {
+        errors::of_tonic(status)
+    };
+    ours.map_or(answer, Status::into_http)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Full};
+    use tonic::service::Routes;
+    use tonic_types::StatusExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+    fn health() -> Routes {
+        Routes::new(tonic_health::server::health_reporter().1.max_decoding_message_size(1_000))
+    }
+
+    fn edge<S>(inner: S) -> Edge<S> {
+        Edge::new(inner, RequestBytes::default(), CancellationToken::new())
+    }
+
+    fn request(path: &str, message: &[u8]) -> Request<Full<Bytes>> {
+        let mut body = vec![0];
+        body.extend(u32::try_from(message.len()).expect("short").to_be_bytes());
+        body.extend(message);
+        Request::post(path)
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Full::new(body.into()))
+            .expect("well formed")
+    }
+
+    async fn status_of(answer: Response<Body>) -> Status {
+        if let Some(status) = Status::from_header_map(answer.headers()) {
+            return status;
+        }
+        let whole = answer.into_body().collect().await.expect("whole");
+        let trailers = whole.trailers().expect("has trailers");
+        Status::from_header_map(trailers).expect("has a status")
+    }
+
+    async fn call(request: Request<Full<Bytes>>) -> Status {
+        let Ok(answer) = edge(health()).oneshot(request).await;
+        status_of(answer).await
+    }
+
+    fn reason(status: &Status) -> String {
+        status.get_error_details().error_info().expect("has one").reason.clone()
+    }
+
+    #[tokio::test]
+    async fn a_good_request_passes() {
+        assert_eq!(call(request(CHECK, b"")).await.code(), Code::Ok);
+        let mut good = request(CHECK, b"");
+        good.headers_mut()
+            .insert("content-type", "Application/gRPC+proto; v=1".parse().expect("fine"));
+        assert_eq!(call(good).await.code(), Code::Ok);
+        // A status of a handler's own stays what it is.
+        let other = b"\x0a\x05other";
+        assert_eq!(call(request(CHECK, other)).await.code(), Code::NotFound);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_decoded_is_the_caller_s_fault() {
+        let malformed = call(request(CHECK, &[0xff; 9])).await;
+        assert_eq!(malformed.code(), Code::InvalidArgument);
+        assert_eq!(reason(&malformed), "MALFORMED_MESSAGE");
+        let mut cut = request(CHECK, b"");
+        *cut.body_mut() = Full::new(Bytes::from_static(&[0, 0, 0, 0, 9, 1]));
+        assert_eq!(call(cut).await.code(), Code::InvalidArgument);
+        let mut none = request(CHECK, b"");
+        *none.body_mut() = Full::new(Bytes::new());
+        assert_eq!(call(none).await.code(), Code::InvalidArgument);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_has_exhausted_something() {
+        let large = call(request(CHECK, &[0; 1_001])).await;
+        assert_eq!(large.code(), Code::ResourceExhausted);
+        assert_eq!(reason(&large), "MESSAGE_TOO_LARGE");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_large_as_well() {
+        let (_, health) = tonic_health::server::health_reporter();
+        let answer = edge(Routes::new(health.max_encoding_message_size(1)))
+            .oneshot(request(CHECK, b""))
+            .await;
+        let Ok(answer) = answer;
+        let status = status_of(answer).await;
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::ResourceExhausted, "MESSAGE_TOO_LARGE")
+        );
+    }
+
+    #[tokio::test]
+    async fn methods_that_nobody_has() {
+        let status = call(request("/taskwatch.v1.TaskService/Fly", b"")).await;
+        assert_eq!(status.code(), Code::Unimplemented);
+        assert!(status.message().contains("/taskwatch.v1.TaskService/Fly"));
+        let status = call(request("/grpc.health.v1.Health/Fly", b"")).await;
+        assert_eq!(status.code(), Code::Unimplemented);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_grpc_is_told_so_in_http() {
+        let mut get = request(CHECK, b"");
+        *get.method_mut() = Method::GET;
+        let Ok(answer) = edge(health()).oneshot(get).await;
+        assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(answer.headers()["allow"], "POST");
+        for other in ["text/html", "application/grpc-web", "application/grpc+json", ""] {
+            let mut html = request(CHECK, b"");
+            html.headers_mut().insert("content-type", other.parse().expect("fine"));
+            let Ok(answer) = edge(health()).oneshot(html).await;
+            assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{other}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_is_kept_also_within_a_stream() {
+        let never = tower::service_fn(|_: Request<Body>| {
+            std::future::pending::<Result<Response<Body>, Infallible>>()
+        });
+        let with_timeout = |path, timeout: &str| {
+            let mut request = request(path, b"");
+            request.headers_mut().insert("grpc-timeout", timeout.parse().expect("fine"));
+            request
+        };
+        let Ok(answer) = edge(never).oneshot(with_timeout(CHECK, "5S")).await;
+        assert_eq!(status_of(answer).await.code(), Code::DeadlineExceeded);
+        assert_eq!(call(with_timeout(CHECK, "soon")).await.code(), Code::InvalidArgument);
+        // The reporter must live, or its watches end.
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        let watch = with_timeout("/grpc.health.v1.Health/Watch", "5S");
+        let Ok(answer) = edge(Routes::new(health)).oneshot(watch).await;
+        assert_eq!(status_of(answer).await.code(), Code::DeadlineExceeded);
+    }
+
+    #[tokio::test]
+    async fn streams_of_health_end_when_the_server_closes() {
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        let closing = CancellationToken::new();
+        let edge = Edge::new(Routes::new(health), RequestBytes::default(), closing.clone());
+        let Ok(answer) = edge.oneshot(request("/grpc.health.v1.Health/Watch", b"")).await;
+        let mut body = answer.into_body();
+        assert!(body.frame().await.expect("the present state").expect("fine").is_data());
+        closing.cancel();
+        let end = body.frame().await.expect("an end").expect("fine");
+        let trailers = end.into_trailers().expect("trailers");
+        let status = Status::from_header_map(&trailers).expect("has a status");
+        assert_eq!(status.code(), Code::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn streams_of_health_leave_room_for_others() {
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        let edge = edge(Routes::new(health));
+        let watch = || request("/grpc.health.v1.Health/Watch", b"");
+        let mut open = Vec::new();
+        for _ in 0..OpenStreams::LASTING {
+            let Ok(answer) = edge.clone().oneshot(watch()).await;
+            assert!(Status::from_header_map(answer.headers()).is_none(), "it is open");
+            open.push(answer);
+        }
+        let Ok(refused) = edge.clone().oneshot(watch()).await;
+        assert_eq!(status_of(refused).await.code(), Code::ResourceExhausted);
+        open.pop();
+        let Ok(answer) = edge.oneshot(watch()).await;
+        assert!(Status::from_header_map(answer.headers()).is_none(), "one has ended");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_of_that_call_alone() {
+        let panics = tower::service_fn(|_: Request<Body>| async {
+            tokio::time::sleep(Duration::ZERO).await;
+            panic!("expected by the test")
+        });
+        let edge = edge(panics);
+        for _ in 0..2 {
+            let Ok(answer) = edge.clone().oneshot(request(CHECK, b"")).await;
+            assert_eq!(status_of(answer).await.code(), Code::Internal);
+        }
+    }
+}

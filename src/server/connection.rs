@@ -1,0 +1,377 @@
+//! One connection, from its first byte to its last: HTTP/2 with the limits that
+//! tonic's own server does not pass on.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::{rt::Executor, server::conn::http2};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
+
+use super::accept::Place;
+use crate::rpc::{Edge, OpenStreams, RequestBytes};
+
+/// Bytes of the HTTP/2 connection preface.
+const PREFACE: usize = 24;
+/// Within this the preface must have come: HTTP/2's own keepalive begins only then.
+const PREFACE_WITHIN: Duration = Duration::from_secs(10);
+/// A peer is asked whether it still lives after so long, and given up after the other.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+/// The same of TCP, for what HTTP/2 does not reach.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// Streams that may be reset for errors of theirs before the connection is closed.
+const RESET_STREAMS: usize = 1_024;
+/// Bytes that a stream may pile up here while its reader is slow.
+const STREAM_SEND_BUFFER: usize = 16 << 10;
+/// Bytes that wait in the socket beside what is on its way.
+const UNSENT: u32 = 64 << 10;
+/// Bytes of all headers of a request.
+const HEADERS: u32 = 16 << 10;
+
+/// How connections are served.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    routes: Routes,
+    received: RequestBytes,
+    connections: TaskTracker,
+    closing: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Settings {
+    /// `closing` ends every connection gracefully, `cut` at once. All that is spawned
+    /// is in `connections`.
+    pub(super) fn new(
+        routes: Routes,
+        connections: TaskTracker,
+        closing: CancellationToken,
+        cut: CancellationToken,
+    ) -> Self {
+        Self { routes, received: RequestBytes::default(), connections, closing, cut }
+    }
+
+    pub(super) fn closing(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
+    /// Serves a connection to its end.
+    pub(super) fn spawn(&self, stream: TcpStream, place: Place) {
+        let settings = self.clone();
+        self.connections.spawn(async move {
+            let _place = place;
+            if let Err(error) = settings.serve(stream).await {
+                // Of the peer, or of the network between: daily bread.
+                tracing::debug!(%error, "a connection ended with an error");
+            }
+        });
+    }
+
+    async fn serve(
+        self,
+        stream: TcpStream,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        tune(&stream)?;
+        let spoken = Arc::new(AtomicBool::new(false));
+        let io = TokioIo::new(Preface::new(stream, spoken.clone()));
+        let service =
+            TowerToHyperService::new(Edge::new(self.routes, self.received, self.closing.clone()));
+        let mut connection = std::pin::pin!(http2(self.connections).serve_connection(io, service));
+        tokio::select! {
+            ended = connection.as_mut() => return Ok(ended?),
+            () = self.closing.cancelled() => {}
+        }
+        // There is nobody to say goodbye to, and hyper would wait for them.
+        if !spoken.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            ended = connection => Ok(ended?),
+            () = self.cut.cancelled() => Ok(()),
+        }
+    }
+}
+
+fn http2(connections: TaskTracker) -> http2::Builder<Tracked> {
+    let mut builder = http2::Builder::new(Tracked(connections));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(OpenStreams::PER_CONNECTION)
+        .max_local_error_reset_streams(RESET_STREAMS)
+        .max_send_buf_size(STREAM_SEND_BUFFER)
+        .max_header_list_size(HEADERS)
+        .keep_alive_interval(KEEPALIVE.0)
+        .keep_alive_timeout(KEEPALIVE.1);
+    builder
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))?;
+    // A watcher that reads slowly must not find a buffer full of old states.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    Ok(())
+}
+
+/// Spawns what hyper spawns where it is waited for.
+#[derive(Clone, Debug)]
+struct Tracked(TaskTracker);
+
+impl<F> Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+/// A stream whose first bytes must come in time.
+#[derive(Debug)]
+struct Preface<I> {
+    io: I,
+    missing: usize,
+    patience: Option<Pin<Box<Sleep>>>,
+    spoken: Arc<AtomicBool>,
+}
+
+impl<I> Preface<I> {
+    /// Sets `spoken` when the preface is there.
+    fn new(io: I, spoken: Arc<AtomicBool>) -> Self {
+        let patience = Some(Box::pin(tokio::time::sleep(PREFACE_WITHIN)));
+        Self { io, missing: PREFACE, patience, spoken }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Preface<I> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        let Some(patience) = &mut this.patience else { return read };
+        this.missing = this.missing.saturating_sub(buf.filled().len() - before);
+        if this.missing == 0 {
+            this.patience = None;
+            this.spoken.store(true, Ordering::Relaxed);
+        } else if patience.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
+        }
+        read
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Preface<I> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tonic::{Code, Request, transport::Channel};
+    use tonic_health::{pb, server::HealthReporter};
+
+    use super::*;
+    use crate::{
+        proto::{Codec, Frame},
+        server::accept::{self, Listener},
+    };
+
+    struct Port {
+        address: std::net::SocketAddr,
+        connections: TaskTracker,
+        closing: CancellationToken,
+        cut: CancellationToken,
+        _reporter: HealthReporter,
+    }
+
+    /// A port that serves health, and nothing else.
+    fn open() -> Port {
+        let socket = accept::reserve("127.0.0.1:0".parse().expect("an address"));
+        let listener = Listener::new(socket.expect("any port")).expect("opens");
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let port = Port {
+            address: listener.local_addr(),
+            connections: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            _reporter: reporter,
+        };
+        let settings = Settings::new(
+            Routes::new(health),
+            port.connections.clone(),
+            port.closing.clone(),
+            port.cut.clone(),
+        );
+        port.connections.spawn(accept::run(listener, settings));
+        port
+    }
+
+    impl Port {
+        async fn channel(&self) -> Channel {
+            let endpoint = Channel::from_shared(format!("http://{}", self.address));
+            endpoint.expect("an address").connect().await.expect("it is open")
+        }
+
+        async fn socket(&self) -> TcpStream {
+            TcpStream::connect(self.address).await.expect("it is open")
+        }
+
+        /// Closes it, and waits until nothing of it is left.
+        async fn close(self) {
+            self.closing.cancel();
+            self.connections.close();
+            self.connections.wait().await;
+        }
+    }
+
+    async fn is_closed(mut socket: TcpStream) -> bool {
+        let mut rest = Vec::new();
+        // Whatever it says before it hangs up; a reset is an end as well.
+        let _ended = socket.read_to_end(&mut rest).await;
+        true
+    }
+
+    #[tokio::test]
+    async fn calls_pass_and_the_port_closes() {
+        let port = open();
+        let mut client = pb::health_client::HealthClient::new(port.channel().await);
+        let answer = client.check(pb::HealthCheckRequest::default()).await;
+        assert_eq!(answer.expect("is served").into_inner().status, 1);
+        port.close().await;
+    }
+
+    #[tokio::test]
+    async fn malformed_messages_over_the_wire() {
+        let port = open();
+        let mut client = tonic::client::Grpc::new(port.channel().await);
+        client.ready().await.expect("connected");
+        let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+        let request = Request::new(Frame::from_encoded(Bytes::from_static(&[0xff; 8])));
+        let answer = client.unary(request, path, Codec::<Frame, Frame>::default()).await;
+        assert_eq!(answer.expect_err("must be refused").code(), Code::InvalidArgument);
+        port.close().await;
+    }
+
+    #[tokio::test]
+    async fn messages_that_are_too_large_over_the_wire() {
+        let port = open();
+        let mut client = tonic::client::Grpc::new(port.channel().await);
+        client.ready().await.expect("connected");
+        let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+        let request = Request::new(Frame::from_encoded(vec![0; 5 << 20].into()));
+        let answer = client.unary(request, path, Codec::<Frame, Frame>::default()).await;
+        assert_eq!(answer.expect_err("must be refused").code(), Code::ResourceExhausted);
+        port.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_open_stream_ends_when_the_port_closes() {
+        let port = open();
+        let mut client = pb::health_client::HealthClient::new(port.channel().await);
+        let watch = client.watch(pb::HealthCheckRequest::default()).await;
+        let mut watch = watch.expect("is served").into_inner();
+        assert!(watch.message().await.expect("the present state").is_some());
+        port.closing.cancel();
+        assert_eq!(watch.message().await.expect_err("an end").code(), Code::Unavailable);
+        port.close().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_is_not_waited_for() {
+        let port = open();
+        let silent = port.socket().await;
+        let mut half = port.socket().await;
+        half.write_all(b"PRI * HTTP/2").await.expect("it is open");
+        let begun = tokio::time::Instant::now();
+        assert!(is_closed(silent).await && is_closed(half).await);
+        assert!(begun.elapsed() >= PREFACE_WITHIN);
+        port.close().await;
+    }
+
+    #[tokio::test]
+    async fn who_has_said_nothing_does_not_hold_up_the_end() {
+        let port = open();
+        let silent = port.socket().await;
+        let mut half = port.socket().await;
+        half.write_all(b"PRI * HTTP/2").await.expect("it is open");
+        // Accepted before the others were: the silent ones are in.
+        let _channel = port.channel().await;
+        port.close().await;
+        assert!(is_closed(silent).await && is_closed(half).await);
+    }
+
+    #[tokio::test]
+    async fn what_holds_on_is_cut() {
+        let port = open();
+        let mut frozen = port.socket().await;
+        // The preface, empty settings, and nothing more: not even an answer to a ping.
+        frozen.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("it is open");
+        frozen.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.expect("it is open");
+        let mut settings = [0; 9];
+        frozen.read_exact(&mut settings).await.expect("the server's settings");
+        port.cut.cancel();
+        port.close().await;
+        assert!(is_closed(frozen).await);
+    }
+
+    #[tokio::test]
+    async fn http_1_is_not_spoken() {
+        let port = open();
+        let mut old = port.socket().await;
+        old.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it is open");
+        assert!(is_closed(old).await);
+        port.close().await;
+    }
+}

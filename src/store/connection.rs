@@ -1,0 +1,328 @@
+//! Opening a database, and the connections to it: one that writes, some that read.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
+
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult,
+    Statement, Value as Sql,
+    sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
+};
+use sea_orm_migration::MigratorTrait;
+
+use super::{Reader, StoreError, Writer, schema::Migrator};
+use crate::{clock, domain::Timestamp};
+
+/// No statement may take longer: a server that has vanished gives no error.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Connections that read.
+const READERS: u32 = 4;
+/// A write-ahead log longer than this is emptied, whoever reads.
+const WAL_BYTES: u64 = 64 << 20;
+
+/// Why a database cannot be opened, for the operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct OpenError(pub String);
+
+/// Which database, and how to connect to it again.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Sqlite(PathBuf),
+    Postgres(String),
+}
+
+/// What keeps an embedded database to this process: a lock on a file beside it,
+/// held as long as the file is open.
+#[derive(Debug)]
+pub(super) struct Embedded {
+    _lock: File,
+    checkpoints: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.checkpoints.abort();
+    }
+}
+
+/// Opens the database and brings its schema up to date.
+///
+/// `url` is `sqlite://PATH` (created where it is missing; refused where another
+/// process has it open) or `postgres://…`.
+///
+/// # Errors
+///
+/// With a message for the operator that names the file or server and the remedy.
+pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
+    let place = Place::from_str(url)?;
+    let what = place.to_string();
+    let failed = |error: StoreError| OpenError(explain(&what, &error));
+    let lock = match &place {
+        Place::Sqlite(path) => Some(lock(path)?),
+        Place::Postgres(_) => None,
+    };
+    let writer = place.connect_writer().await.map_err(failed)?;
+    Migrator::up(&writer, None).await.map_err(|error| {
+        let text = error.to_string();
+        if text.contains("missing") {
+            OpenError(format!(
+                "{what} was written by a newer version of taskwatch ({text}): use that version"
+            ))
+        } else {
+            failed(error.into())
+        }
+    })?;
+    let reader = place.connect_readers().await.map_err(failed)?;
+    let next_row = match &place {
+        Place::Sqlite(_) => {
+            let sql = "SELECT coalesce(max(row), 0) + 1 FROM tasks";
+            let found = query(&writer, sql, []).await.map_err(failed)?;
+            first::<i64>(&found).map_err(failed)?.unwrap_or(1)
+        }
+        Place::Postgres(_) => 0,
+    };
+    let embedded = match (&place, lock) {
+        (Place::Sqlite(path), Some(lock)) => {
+            let checkpoints = tokio::spawn(checkpoints(path.clone(), reader.clone()));
+            Some(Arc::new(Embedded { _lock: lock, checkpoints }))
+        }
+        _ => None,
+    };
+    let reader = Reader { db: reader, embedded };
+    let keep = reader.clone();
+    Ok((Writer { db: writer, place, next_row, broken: false, _keep: keep }, reader))
+}
+
+impl FromStr for Place {
+    type Err = OpenError;
+
+    fn from_str(url: &str) -> Result<Self, OpenError> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            let path = path.split_once('?').map_or(path, |(path, _)| path);
+            if path.is_empty() || path == ":memory:" {
+                return Err(OpenError(format!(
+                    "{url}: tasks are kept in a file: give its path, as sqlite://taskwatch.db"
+                )));
+            }
+            return Ok(Self::Sqlite(path.into()));
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(url.to_owned()));
+        }
+        Err(OpenError(format!(
+            "{url}: not a database that is known: use sqlite://PATH or postgres://USER@HOST/NAME"
+        )))
+    }
+}
+
+impl std::fmt::Display for Place {
+    /// Without a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "{}", path.display()),
+            Self::Postgres(url) => f.write_str(url.rsplit_once('@').map_or(url, |(_, host)| host)),
+        }
+    }
+}
+
+impl Place {
+    pub(super) async fn connect_writer(&self) -> Result<DatabaseConnection, StoreError> {
+        let mut options = self.options(false);
+        options.max_connections(1).min_connections(1);
+        connected(options).await
+    }
+
+    async fn connect_readers(&self) -> Result<DatabaseConnection, StoreError> {
+        let mut options = self.options(true);
+        options.max_connections(READERS).min_connections(1);
+        connected(options).await
+    }
+
+    fn options(&self, read_only: bool) -> ConnectOptions {
+        let url = match self {
+            // The path itself is given below: a URL would change some characters.
+            Self::Sqlite(_) => "sqlite::memory:".to_owned(),
+            Self::Postgres(url) => url.clone(),
+        };
+        let mut options = ConnectOptions::new(url);
+        options
+            .sqlx_logging(false)
+            .connect_timeout(Duration::from_secs(10))
+            .acquire_timeout(Duration::from_secs(10))
+            .idle_timeout(Some(Duration::from_secs(600)))
+            .max_lifetime(None::<Duration>);
+        if let Self::Sqlite(path) = self {
+            let path = path.clone();
+            options.test_before_acquire(false).map_sqlx_sqlite_opts(move |sqlite| {
+                let sqlite = sqlite
+                    .filename(&path)
+                    .in_memory(false)
+                    .shared_cache(false)
+                    .create_if_missing(!read_only)
+                    .busy_timeout(Duration::from_secs(10))
+                    .statement_cache_capacity(200)
+                    .pragma("cache_size", "-65536")
+                    .pragma("temp_store", "MEMORY");
+                if read_only {
+                    return sqlite.pragma("query_only", "ON");
+                }
+                sqlite
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full)
+                    .pragma("wal_autocheckpoint", "4000")
+                    .pragma("journal_size_limit", "67108864")
+            });
+        }
+        options
+    }
+}
+
+async fn connected(options: ConnectOptions) -> Result<DatabaseConnection, StoreError> {
+    in_time(async { Ok(Database::connect(options).await?) }).await
+}
+
+/// Takes the lock that keeps other processes out.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    if path.is_dir() {
+        return Err(OpenError(format!(
+            "{} is a folder: give the path of a file in it",
+            path.display()
+        )));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(OpenError(format!(
+            "{}: there is no folder {}: create it first",
+            path.display(),
+            folder.display()
+        )));
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let beside = PathBuf::from(beside);
+    let file = File::options().create(true).truncate(false).write(true).open(&beside).map_err(
+        |error| {
+            OpenError(format!(
+                "{} cannot be opened ({error}): the folder of the database must be writable",
+                beside.display()
+            ))
+        },
+    )?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError(format!(
+            "{} is open in another process: stop that one, or use another file",
+            path.display()
+        ))),
+        Err(std::fs::TryLockError::Error(error)) => Err(OpenError(format!(
+            "{} cannot be locked ({error}): the file system must support locks",
+            beside.display()
+        ))),
+    }
+}
+
+fn explain(what: &str, error: &StoreError) -> String {
+    match error {
+        StoreError::Full(_) => format!("{what}: the disk is full: free some room on it"),
+        StoreError::ReadOnly(_) => format!("{what} cannot be written: change its permissions"),
+        StoreError::Corrupt(_) => {
+            format!("{what} is damaged, or no database: restore it from a backup")
+        }
+        StoreError::Unavailable(why) => format!("{what} cannot be opened: {why}"),
+        StoreError::Conflict => format!("{what}: another process is preparing it: try again"),
+        StoreError::Nonsense { .. } => format!("{what}: {error}"),
+        StoreError::Other(inner) => format!("{what} cannot be opened: {inner}"),
+    }
+}
+
+/// Empties the write-ahead log where long reads have let it grow.
+async fn checkpoints(path: PathBuf, reader: DatabaseConnection) {
+    let mut log = path.clone().into_os_string();
+    log.push("-wal");
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let long = tokio::fs::metadata(&log).await.is_ok_and(|file| file.len() > WAL_BYTES);
+        if long && let Err(error) = execute(&reader, "PRAGMA wal_checkpoint(RESTART)", []).await {
+            tracing::warn!(%error, "the write-ahead log could not be emptied");
+        }
+    }
+}
+
+/// Runs a call to the database, but not for ever.
+pub(super) async fn in_time<T>(
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(STATEMENT_TIMEOUT, call)
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer in time".into())))
+}
+
+/// The rows of a query. Placeholders are `$1`, `$2`, … for both databases.
+pub(super) async fn query(
+    db: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Sql>,
+) -> Result<Vec<QueryResult>, StoreError> {
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    in_time(async { Ok(db.query_all_raw(statement).await?) }).await
+}
+
+/// How many rows a statement changed.
+pub(super) async fn execute(
+    db: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Sql>,
+) -> Result<u64, StoreError> {
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    in_time(async { Ok(db.execute_raw(statement).await?.rows_affected()) }).await
+}
+
+/// The first column of the first row.
+pub(super) fn first<T: sea_orm::TryGetable>(rows: &[QueryResult]) -> Result<Option<T>, StoreError> {
+    Ok(rows.first().map(|row| row.try_get_by_index(0)).transpose()?)
+}
+
+pub(super) fn is_postgres(db: &impl ConnectionTrait) -> bool {
+    db.get_database_backend() == DbBackend::Postgres
+}
+
+/// The present time by the clock that this database goes by.
+pub(super) async fn now(db: &impl ConnectionTrait) -> Result<Timestamp, StoreError> {
+    if !is_postgres(db) {
+        return Ok(clock::now());
+    }
+    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+    let micros: Option<i64> = first(&query(db, sql, []).await?)?;
+    Ok(Timestamp::from_micros(micros.unwrap_or_default()))
+}
+
+/// The sizes in which long lists are cut, so that few shapes of statements are
+/// prepared and each is used again.
+const SHAPES: [usize; 5] = [128, 32, 8, 2, 1];
+
+/// Cuts a list into pieces of few sizes.
+pub(super) fn shaped<T>(mut list: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = SHAPES.into_iter().find(|size| *size <= list.len())?;
+        let (piece, rest) = list.split_at(size);
+        list = rest;
+        Some(piece)
+    })
+}
+
+/// `($1, $2), ($3, $4)`: placeholders for so many rows of so many columns.
+pub(super) fn placeholders(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let columns: Vec<String> =
+            (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+        format!("({})", columns.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}

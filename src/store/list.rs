@@ -1,0 +1,188 @@
+//! Pages of lists. First the rows of a page are found along an index, then the
+//! tasks are read, until the page is long enough.
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection,
+    sea_query::{Condition, Expr, ExprTrait, Order as Sort, Query, SelectStatement},
+};
+
+use super::{
+    Cursor, ListQuery, Page, StoreError, Stored,
+    connection::{in_time, placeholders, query},
+    filter,
+    rows::{COLUMNS, FROM, stored},
+    transaction::inputs,
+};
+use crate::domain::{Direction, Order, OrderKey, Task};
+
+/// Tasks that are read at once: a page of large ones ends early.
+const PIECE: usize = 64;
+
+/// One page of a list.
+pub(super) async fn page(db: &DatabaseConnection, list: &ListQuery) -> Result<Page, StoreError> {
+    let keys = keys(&list.order);
+    let found = rows(db, list, &keys).await?;
+    let mut page = Page { tasks: Vec::new(), next: None };
+    let mut bytes = 0;
+    for piece in found.chunks(PIECE) {
+        for stored in tasks(db, piece, list.with_input).await? {
+            let full = page.tasks.len() >= list.limit || bytes >= list.max_bytes;
+            if let Some(last) = page.tasks.last().filter(|_| full) {
+                page.next = Some(cursor(last, &keys));
+                return Ok(page);
+            }
+            bytes += size(&stored);
+            page.tasks.push(stored);
+        }
+    }
+    Ok(page)
+}
+
+/// The keys to sort by. After `priority` alone the time of creation, so that an
+/// index serves it.
+fn keys(order: &Order) -> Vec<(OrderKey, Direction)> {
+    let mut keys = order.keys.clone();
+    if let [(OrderKey::Priority, direction)] = keys[..] {
+        keys.push((OrderKey::CreateTime, direction));
+    }
+    keys
+}
+
+fn cursor(last: &Stored, keys: &[(OrderKey, Direction)]) -> Cursor {
+    let Task { create_time, update_time, priority, .. } = &last.task;
+    let value = |key: &OrderKey| match key {
+        OrderKey::CreateTime => Some(create_time.micros()),
+        OrderKey::UpdateTime => Some(update_time.micros()),
+        OrderKey::EndTime => last.task.end_time().map(|time| time.micros()),
+        OrderKey::Priority => Some((*priority).into()),
+    };
+    Cursor { keys: keys.iter().map(|(key, _)| value(key)).collect(), row: last.row }
+}
+
+/// The rows of a page, and one more where there is one.
+async fn rows(
+    db: &DatabaseConnection,
+    list: &ListQuery,
+    keys: &[(OrderKey, Direction)],
+) -> Result<Vec<i64>, StoreError> {
+    let mut select = Query::select();
+    select.column(("tasks", "row")).from("tasks").cond_where(filter::condition(&list.filter));
+    // With a label that must be there, the list runs along that label's index.
+    let label = list.filter.required_label();
+    if let Some((key, value)) = label {
+        select.inner_join(
+            "labels",
+            Condition::all()
+                .add(Expr::col(("labels", "row")).equals(("tasks", "row")))
+                .add(Expr::col(("labels", "key")).eq(key))
+                .add(Expr::col(("labels", "value")).eq(value)),
+        );
+    }
+    let home = |create_time: bool| {
+        if label.is_some() && create_time { "labels" } else { "tasks" }
+    };
+    let by_create_time = keys.iter().all(|(key, _)| *key == OrderKey::CreateTime);
+    let column = |key: OrderKey| match key {
+        OrderKey::CreateTime => (home(by_create_time), "create_time"),
+        OrderKey::UpdateTime => ("tasks", "update_time"),
+        OrderKey::EndTime => ("tasks", "end_order"),
+        OrderKey::Priority => ("tasks", "priority"),
+    };
+    let mut sorted: Vec<((&'static str, &'static str), Direction)> =
+        keys.iter().map(|(key, direction)| (column(*key), *direction)).collect();
+    let last = keys.last().map_or(Direction::Descending, |(_, direction)| *direction);
+    sorted.push(((home(by_create_time), "row"), last));
+    if let Some(Cursor { keys, row }) = &list.after {
+        let values = keys.iter().map(|key| key.unwrap_or(-i64::MAX)).chain([*row]).collect();
+        behind(&mut select, &sorted, values);
+    }
+    for (column, direction) in &sorted {
+        let sort = match direction {
+            Direction::Ascending => Sort::Asc,
+            Direction::Descending => Sort::Desc,
+        };
+        select.order_by(*column, sort);
+    }
+    select.limit(list.limit as u64 + 1);
+    let found = in_time(async { Ok(db.query_all(&select).await?) }).await?;
+    let mut rows = Vec::with_capacity(found.len());
+    for row in found {
+        rows.push(row.try_get_by_index(0)?);
+    }
+    Ok(rows)
+}
+
+/// What comes behind these values in this order.
+fn behind(
+    select: &mut SelectStatement,
+    sorted: &[((&'static str, &'static str), Direction)],
+    values: Vec<i64>,
+) {
+    let direction = sorted[0].1;
+    if sorted.iter().all(|(_, each)| *each == direction) {
+        // One comparison of rows, which both databases answer from an index.
+        let columns = Expr::tuple(sorted.iter().map(|(column, _)| Expr::col(*column)));
+        let values = Expr::tuple(values.into_iter().map(Expr::val));
+        select.and_where(match direction {
+            Direction::Ascending => columns.gt(values),
+            Direction::Descending => columns.lt(values),
+        });
+        return;
+    }
+    let mut any = Condition::any();
+    for (at, (column, direction)) in sorted.iter().enumerate() {
+        let mut all = Condition::all();
+        for ((column, _), value) in sorted.iter().zip(&values).take(at) {
+            all = all.add(Expr::col(*column).eq(*value));
+        }
+        all = all.add(match direction {
+            Direction::Ascending => Expr::col(*column).gt(values[at]),
+            Direction::Descending => Expr::col(*column).lt(values[at]),
+        });
+        any = any.add(all);
+    }
+    // The first key alone bounds what the index has to pass.
+    let first = Expr::col(sorted[0].0);
+    select.and_where(match direction {
+        Direction::Ascending => first.gte(values[0]),
+        Direction::Descending => first.lte(values[0]),
+    });
+    select.cond_where(any);
+}
+
+/// The tasks of these rows, in their order; without those that are gone by now.
+async fn tasks(
+    db: &DatabaseConnection,
+    rows: &[i64],
+    with_input: bool,
+) -> Result<Vec<Stored>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.row IN {}", placeholders(1, rows.len()));
+    let mut all = Vec::with_capacity(rows.len());
+    for row in query(db, &sql, rows.iter().map(|row| (*row).into())).await? {
+        all.push(stored(&row)?);
+    }
+    if with_input {
+        inputs(db, &mut all.iter_mut().collect::<Vec<_>>()).await?;
+    }
+    all.sort_by_key(|stored| rows.iter().position(|row| *row == stored.row));
+    Ok(all)
+}
+
+/// About how long a task is in a message.
+fn size(stored: &Stored) -> usize {
+    let Stored { task, input, .. } = stored;
+    let labels: usize = task.labels.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
+    let progress = task.progress.as_ref().map_or(0, |progress| {
+        let details = progress.report.details.as_ref();
+        progress.report.message.len() + details.map_or(0, |details| details.encoded().len())
+    });
+    let error = task.error.as_ref().map_or(0, |error| {
+        error.message.len() + error.details.iter().map(|d| d.value.len()).sum::<usize>()
+    });
+    let input = input.as_ref().map_or(0, |input| {
+        // Inputs are read for the full view, which has the checkpoint as well.
+        input.encoded().len() + task.checkpoint.as_ref().map_or(0, |c| c.encoded().len())
+    });
+    let result = task.result().map_or(0, |result| result.encoded().len());
+    256 + labels + progress + error + input + result
+}

@@ -1,0 +1,112 @@
+//! What workers may be given.
+
+use std::collections::HashMap;
+
+use super::{
+    Due, Lane, LiveLeases, Name, StoreError, Stored, Timestamp, Transaction,
+    connection::{execute, is_postgres, placeholders, query},
+    rows::{COLUMNS, FROM, stored},
+    transaction::inputs,
+};
+
+impl Transaction<'_> {
+    /// The lanes of these kinds (and of these queues; none means all) that have due
+    /// tasks, by kind and queue.
+    pub async fn lanes(
+        &mut self,
+        kinds: &[Name],
+        queues: &[Name],
+    ) -> Result<Vec<Lane>, StoreError> {
+        // From queue to queue along the index of due tasks, never through them.
+        let sql = "WITH RECURSIVE lane(queue) AS ( \
+                 SELECT min(queue) FROM tasks WHERE due = 1 AND kind = $1 \
+                 UNION ALL \
+                 SELECT (SELECT min(t.queue) FROM tasks t \
+                     WHERE t.due = 1 AND t.kind = $2 AND t.queue > lane.queue) \
+                 FROM lane WHERE lane.queue IS NOT NULL) \
+             SELECT queue FROM lane WHERE queue IS NOT NULL";
+        let mut lanes = Vec::new();
+        for kind in kinds {
+            let kind_sql = || kind.as_str().into();
+            for row in query(self.db()?, sql, [kind_sql(), kind_sql()]).await? {
+                let queue = name(&row.try_get_by_index::<String>(0)?)?;
+                if queues.is_empty() || queues.contains(&queue) {
+                    lanes.push(Lane { kind: kind.clone(), queue });
+                }
+            }
+        }
+        lanes.sort_unstable();
+        lanes.dedup();
+        Ok(lanes)
+    }
+
+    /// How many live leases there are in each lane that has some.
+    pub async fn live_leases(&mut self) -> Result<LiveLeases, StoreError> {
+        let sql = "SELECT t.kind, t.queue, count(*) FROM running r JOIN tasks t ON t.row = r.row \
+             GROUP BY t.kind, t.queue";
+        let mut live = LiveLeases::new();
+        for row in query(self.db()?, sql, []).await? {
+            let lane = Lane {
+                kind: name(&row.try_get_by_index::<String>(0)?)?,
+                queue: name(&row.try_get_by_index::<String>(1)?)?,
+            };
+            let count: i64 = row.try_get_by_index(2)?;
+            live.insert(lane, u64::try_from(count).unwrap_or(0));
+        }
+        Ok(live)
+    }
+
+    /// The first `limit` due tasks of a lane, with their inputs: highest priority,
+    /// then earliest `ready_time`, then oldest. Locked, those locked elsewhere skipped.
+    pub async fn pick(&mut self, lane: &Lane, limit: u64) -> Result<Vec<Stored>, StoreError> {
+        let db = self.db()?;
+        let lock = if is_postgres(db) { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
+        let sql = format!(
+            "SELECT {COLUMNS} {FROM} WHERE t.due = 1 AND t.kind = $1 AND t.queue = $2 \
+             ORDER BY t.priority DESC, t.ready_time, t.row LIMIT $3 {lock}"
+        );
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let values = [lane.kind.as_str().into(), lane.queue.as_str().into(), limit.into()];
+        let mut picked = Vec::new();
+        for row in query(db, &sql, values).await? {
+            picked.push(stored(&row)?);
+        }
+        let mut with_input: Vec<&mut Stored> = picked.iter_mut().collect();
+        inputs(db, &mut with_input).await?;
+        Ok(picked)
+    }
+
+    /// Makes up to `limit` tasks due whose `ready_time` has come.
+    pub async fn make_due(&mut self, now: Timestamp, limit: u64) -> Result<Vec<Due>, StoreError> {
+        let db = self.db()?;
+        let lock = if is_postgres(db) { "FOR UPDATE SKIP LOCKED" } else { "" };
+        let sql = format!(
+            "SELECT row, kind, queue FROM tasks WHERE due = 0 AND ready_time <= $1 \
+             ORDER BY ready_time LIMIT $2 {lock}"
+        );
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut lanes: HashMap<Lane, u64> = HashMap::new();
+        let mut rows: Vec<i64> = Vec::new();
+        for row in query(db, &sql, [now.micros().into(), limit.into()]).await? {
+            rows.push(row.try_get_by_index(0)?);
+            let lane = Lane {
+                kind: name(&row.try_get_by_index::<String>(1)?)?,
+                queue: name(&row.try_get_by_index::<String>(2)?)?,
+            };
+            *lanes.entry(lane).or_default() += 1;
+        }
+        for piece in super::connection::shaped(&rows) {
+            let list = placeholders(1, piece.len());
+            let sql = format!("UPDATE tasks SET due = 1 WHERE row IN {list}");
+            execute(db, &sql, piece.iter().map(|row| (*row).into())).await?;
+        }
+        Ok(lanes.into_iter().map(|(lane, tasks)| Due { lane, tasks }).collect())
+    }
+}
+
+fn name(text: &str) -> Result<Name, StoreError> {
+    Name::new(text).ok_or_else(|| StoreError::Nonsense {
+        id: text.to_owned(),
+        what: "a malformed kind or queue".into(),
+    })
+}

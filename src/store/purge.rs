@@ -1,0 +1,63 @@
+//! Ended tasks that were kept long enough, and request ids that need not be
+//! remembered any longer.
+
+use std::time::Duration;
+
+use super::{
+    StoreError, Stored, Task, Timestamp, Transaction,
+    connection::{execute, placeholders, query, shaped},
+    rows::{COLUMNS, FROM, stored},
+};
+use crate::domain::limits::REQUEST_ID_KEPT;
+
+/// Rows whose retention is over: `$1` is the present time, `$2` that less the
+/// retention of tasks that name none.
+pub(super) const EXPIRED: &str = "SELECT row FROM tasks \
+     WHERE retention IS NULL AND end_time IS NOT NULL AND end_time <= $2 \
+     UNION ALL SELECT row FROM tasks \
+     WHERE retention IS NOT NULL AND end_time IS NOT NULL AND end_time + retention <= $1";
+
+impl Transaction<'_> {
+    /// Removes up to `limit` tasks whose retention is over (`retention` where they
+    /// name none) and request ids that need not be remembered any longer. Gives the
+    /// tasks that are gone, with their last state.
+    pub async fn purge(
+        &mut self,
+        now: Timestamp,
+        retention: Duration,
+        limit: u64,
+    ) -> Result<Vec<Task>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let sql = format!("{EXPIRED} LIMIT $3");
+        let values = [now.micros().into(), now.minus(retention).micros().into(), limit.into()];
+        let mut rows: Vec<i64> = Vec::new();
+        for row in query(self.db()?, &sql, values).await? {
+            rows.push(row.try_get_by_index(0)?);
+        }
+        let mut gone: Vec<Stored> = Vec::with_capacity(rows.len());
+        for piece in shaped(&rows) {
+            let list = placeholders(1, piece.len());
+            let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.row IN {list}");
+            for row in query(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await? {
+                gone.push(stored(&row)?);
+            }
+        }
+        for table in ["tasks", "inputs", "results", "labels"] {
+            self.remove(table, &rows).await?;
+        }
+        let hour = i64::try_from(REQUEST_ID_KEPT.as_micros()).unwrap_or(i64::MAX);
+        for piece in shaped(&gone) {
+            let values = std::iter::once(hour.into())
+                .chain(piece.iter().map(|stored| stored.task.id.as_str().into()));
+            let list: Vec<String> = (2..piece.len() + 2).map(|n| format!("${n}")).collect();
+            let sql = format!(
+                "UPDATE requests SET expire_time = create_time + $1 WHERE task_id IN ({})",
+                list.join(", ")
+            );
+            execute(self.db()?, &sql, values).await?;
+        }
+        let sql = "DELETE FROM requests WHERE expire_time <= $1";
+        execute(self.db()?, sql, [now.micros().into()]).await?;
+        Ok(gone.into_iter().map(|stored| stored.task).collect())
+    }
+}

@@ -1,0 +1,139 @@
+//! What is read outside of transactions: single tasks, and what timers look for.
+
+use std::time::Duration;
+
+use super::{
+    Expiry, Name, Object, Overdue, Page, Reader, StoreError, Stored, TaskId, Timestamp, Token,
+    connection::{first, now, placeholders, query, shaped},
+    list,
+    rows::{COLUMNS, FROM, stored},
+};
+
+impl Reader {
+    /// One task.
+    pub async fn task(&self, id: &TaskId, with_input: bool) -> Result<Option<Stored>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.id = $1");
+        let rows = query(&self.db, &sql, [id.as_str().into()]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let mut found = stored(row)?;
+        if with_input {
+            let sql = "SELECT input FROM inputs WHERE row = $1";
+            let input: Option<Vec<u8>> = first(&query(&self.db, sql, [found.row.into()]).await?)?;
+            found.input = input.map(|bytes| Object::from_encoded(bytes.into()));
+        }
+        Ok(Some(found))
+    }
+
+    /// Those of `ids` that exist, in any order, without inputs.
+    pub async fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Stored>, StoreError> {
+        let mut all = Vec::with_capacity(ids.len());
+        for ids in shaped(ids) {
+            let list = placeholders(1, ids.len());
+            let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.id IN {list}");
+            let rows = query(&self.db, &sql, ids.iter().map(|id| id.as_str().into())).await?;
+            for row in &rows {
+                all.push(stored(row)?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// One page of a list.
+    pub async fn list(&self, query: &super::ListQuery) -> Result<Page, StoreError> {
+        list::page(&self.db, query).await
+    }
+
+    /// Leases whose `expire_time` has passed, and attempts of others than runners
+    /// whose time limit has, at most `limit` of each.
+    pub async fn overdue(&self, now: Timestamp, limit: u64) -> Result<Vec<Overdue>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let expired = "SELECT t.id, t.lease_token FROM running r JOIN tasks t ON t.row = r.row \
+             WHERE r.expire_time <= $1 ORDER BY r.expire_time LIMIT $2";
+        let late = "SELECT id, lease_token FROM tasks WHERE limit_kind = 1 AND by_runner = 0 \
+             AND limit_value <= $1 ORDER BY limit_value LIMIT $2";
+        let mut all = Vec::new();
+        for (sql, cause) in [(expired, Expiry::Lease), (late, Expiry::AttemptTimeout)] {
+            all.extend(self.leases(sql, [now.micros().into(), limit.into()], cause).await?);
+        }
+        Ok(all)
+    }
+
+    /// Live leases of runners: all of them dead ones, when asked before any runner
+    /// of this process starts and no other process can have one.
+    pub async fn runner_leases(&self, limit: u64) -> Result<Vec<Overdue>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let sql = "SELECT id, lease_token FROM tasks WHERE by_runner = 1 LIMIT $1";
+        self.leases(sql, [limit.into()], Expiry::Orphaned).await
+    }
+
+    async fn leases(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = sea_orm::Value>,
+        cause: Expiry,
+    ) -> Result<Vec<Overdue>, StoreError> {
+        let mut all = Vec::new();
+        for row in query(&self.db, sql, values).await? {
+            let (id, token): (String, Vec<u8>) =
+                (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            let nonsense = || StoreError::Nonsense {
+                id: format!("tasks/{id}"),
+                what: "a malformed id or token".into(),
+            };
+            let token = Token(token.try_into().map_err(|_| nonsense())?);
+            let id = Name::new(&id).ok_or_else(nonsense)?;
+            all.push(Overdue { id, token, cause });
+        }
+        Ok(all)
+    }
+
+    /// The earliest time at which a timer has something to do: the end of a lease,
+    /// the limit of an attempt, a `ready_time`. Retention is not counted.
+    pub async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut next: Option<i64> = None;
+        for sql in [
+            "SELECT min(expire_time) FROM running",
+            "SELECT min(limit_value) FROM tasks WHERE limit_kind = 1 AND by_runner = 0",
+            "SELECT min(ready_time) FROM tasks WHERE due = 0",
+        ] {
+            let found: Option<Option<i64>> = first(&query(&self.db, sql, []).await?)?;
+            next = next.into_iter().chain(found.flatten()).min();
+        }
+        Ok(next.map(Timestamp::from_micros))
+    }
+
+    /// Whether there is something for [`Transaction::purge`](super::Transaction::purge).
+    pub async fn has_expired(
+        &self,
+        now: Timestamp,
+        retention: Duration,
+    ) -> Result<bool, StoreError> {
+        let sql = format!("{} LIMIT 1", super::purge::EXPIRED);
+        let values = [now.micros().into(), now.minus(retention).micros().into()];
+        if !query(&self.db, &sql, values).await?.is_empty() {
+            return Ok(true);
+        }
+        let sql = "SELECT 1 FROM requests WHERE expire_time <= $1 LIMIT 1";
+        Ok(!query(&self.db, sql, [now.micros().into()]).await?.is_empty())
+    }
+
+    /// Kinds that remote workers have served at some time.
+    pub async fn served_kinds(&self) -> Result<Vec<Name>, StoreError> {
+        let rows = query(&self.db, "SELECT kind FROM kinds", []).await?;
+        let mut kinds = Vec::with_capacity(rows.len());
+        for row in rows {
+            kinds.extend(Name::new(&row.try_get_by_index::<String>(0)?));
+        }
+        Ok(kinds)
+    }
+
+    /// Whether no other process can have this database open.
+    pub const fn embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// The present time by the clock that the store goes by.
+    pub async fn now(&self) -> Result<Timestamp, StoreError> {
+        now(&self.db).await
+    }
+}

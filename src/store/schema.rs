@@ -1,0 +1,161 @@
+//! The tables, brought up to date when the database is opened. Both databases
+//! have the same ones: times and spans are whole microseconds, text compares as
+//! bytes, payloads are bytes.
+
+use sea_orm_migration::prelude::*;
+
+/// The migrations, oldest first. One that has been released is never changed.
+pub(super) struct Migrator;
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(First)]
+    }
+}
+
+struct First;
+
+impl MigrationName for First {
+    fn name(&self) -> &'static str {
+        "m0001_tasks"
+    }
+}
+
+#[sea_orm_migration::async_trait::async_trait]
+impl MigrationTrait for First {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        let postgres = manager.get_database_backend() == sea_orm::DbBackend::Postgres;
+        for statement in FIRST.split(';').map(str::trim).filter(|text| !text.is_empty()) {
+            connection.execute_unprepared(&dialect(statement, postgres)).await?;
+        }
+        if postgres {
+            for statement in FIRST_POSTGRES.split(';').map(str::trim).filter(|s| !s.is_empty()) {
+                connection.execute_unprepared(statement).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The few words in which the databases differ.
+fn dialect(statement: &str, postgres: bool) -> String {
+    if postgres {
+        statement
+            .replace("BLOB", "BYTEA")
+            .replace(" TEXT", " TEXT COLLATE \"C\"")
+            .replace("DOUBLE", "DOUBLE PRECISION")
+            .replace("INTEGER PRIMARY KEY", "BIGINT PRIMARY KEY")
+    } else {
+        statement.to_owned()
+    }
+}
+
+/// `tasks`: what changes with a task's state. `end_order` is `end_time`, or the
+/// smallest number where there is none, so that every key of a list is comparable.
+/// `due` is NULL where a task does not wait for a worker, 0 before its
+/// `ready_time`, 1 from then on. `running` has a row for each live lease, with what
+/// a report changes.
+const FIRST: &str = "
+CREATE TABLE tasks (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    queue_set SMALLINT NOT NULL,
+    state SMALLINT NOT NULL DEFAULT 1,
+    priority INTEGER NOT NULL,
+    labels BLOB,
+    schedule_time BIGINT,
+    ready_time BIGINT NOT NULL,
+    due SMALLINT,
+    max_attempts BIGINT,
+    initial_backoff BIGINT,
+    max_backoff BIGINT,
+    backoff_multiplier DOUBLE,
+    attempt_timeout BIGINT,
+    retention BIGINT,
+    create_time BIGINT NOT NULL,
+    start_time BIGINT,
+    end_time BIGINT,
+    end_order BIGINT NOT NULL DEFAULT (-9223372036854775807),
+    update_time BIGINT NOT NULL,
+    revision BIGINT NOT NULL DEFAULT 1,
+    settled_revision BIGINT NOT NULL DEFAULT 1,
+    attempt BIGINT NOT NULL DEFAULT 1,
+    first_attempt BIGINT NOT NULL DEFAULT 1,
+    worker TEXT,
+    progress BLOB,
+    checkpoint BLOB,
+    error BLOB,
+    lease_token BLOB,
+    lease_duration BIGINT,
+    limit_kind SMALLINT NOT NULL DEFAULT 0,
+    limit_value BIGINT,
+    by_runner SMALLINT NOT NULL DEFAULT 0,
+    last_token BLOB,
+    last_digest BLOB,
+    CHECK (state BETWEEN 1 AND 7),
+    CHECK (priority BETWEEN -100 AND 100),
+    CHECK ((state IN (5, 6, 7)) = (end_time IS NOT NULL)),
+    CHECK (state IN (2, 3, 4) OR lease_token IS NULL),
+    CHECK ((lease_token IS NULL) = (lease_duration IS NULL)),
+    CHECK (kind = 'external' OR state NOT IN (2, 4) OR lease_token IS NOT NULL),
+    CHECK (state <> 6 OR error IS NOT NULL),
+    CHECK ((due IS NOT NULL) = (state = 1 AND kind <> 'external'))
+);
+CREATE UNIQUE INDEX tasks_id ON tasks (id);
+CREATE INDEX tasks_due ON tasks (kind, queue, priority DESC, ready_time, row) WHERE due = 1;
+CREATE INDEX tasks_not_due ON tasks (ready_time) WHERE due = 0;
+CREATE INDEX tasks_limit ON tasks (limit_value) WHERE limit_kind = 1 AND by_runner = 0;
+CREATE INDEX tasks_by_runner ON tasks (by_runner) WHERE by_runner = 1;
+CREATE INDEX tasks_create ON tasks (create_time, row);
+CREATE INDEX tasks_update ON tasks (update_time, row);
+CREATE INDEX tasks_end ON tasks (end_order, row);
+CREATE INDEX tasks_priority ON tasks (priority, create_time, row);
+CREATE INDEX tasks_state ON tasks (state, create_time, row);
+CREATE INDEX tasks_kind ON tasks (kind, create_time, row);
+CREATE INDEX tasks_queue ON tasks (queue, create_time, row);
+CREATE INDEX tasks_retention ON tasks (end_time)
+    WHERE retention IS NULL AND end_time IS NOT NULL;
+CREATE INDEX tasks_own_retention ON tasks ((end_time + retention))
+    WHERE retention IS NOT NULL AND end_time IS NOT NULL;
+CREATE TABLE running (
+    row INTEGER PRIMARY KEY,
+    revision BIGINT NOT NULL,
+    progress BLOB,
+    checkpoint BLOB,
+    expire_time BIGINT NOT NULL
+);
+CREATE INDEX running_expire ON running (expire_time);
+CREATE TABLE inputs (row INTEGER PRIMARY KEY, input BLOB NOT NULL);
+CREATE TABLE results (row INTEGER PRIMARY KEY, result BLOB NOT NULL);
+CREATE TABLE labels (
+    row BIGINT NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    create_time BIGINT NOT NULL,
+    PRIMARY KEY (row, key)
+);
+CREATE INDEX labels_value ON labels (key, value, create_time, row);
+CREATE TABLE requests (
+    request_id TEXT NOT NULL PRIMARY KEY,
+    digest BLOB NOT NULL,
+    task_id TEXT NOT NULL,
+    create_time BIGINT NOT NULL,
+    expire_time BIGINT
+);
+CREATE INDEX requests_task ON requests (task_id);
+CREATE INDEX requests_expire ON requests (expire_time) WHERE expire_time IS NOT NULL;
+CREATE TABLE kinds (kind TEXT NOT NULL PRIMARY KEY, last_worker_time BIGINT NOT NULL);
+";
+
+/// Numbers for rows, and room for updates in place: a report must not leave dead
+/// entries in any index but that of the end of the lease.
+const FIRST_POSTGRES: &str = "
+CREATE SEQUENCE tasks_row;
+ALTER TABLE tasks SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01);
+ALTER TABLE running SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0,
+    autovacuum_vacuum_threshold = 1000);
+";

@@ -1,0 +1,188 @@
+//! One transaction of the one writer: begin, load, commit. If the connection
+//! fails, it is thrown away, and the next transaction gets a new one.
+
+use std::time::Duration;
+
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
+
+use super::{
+    Loaded, Name, Object, RememberedRequest, StoreError, Stored, Transaction, Wanted, Writer,
+    connection::{Place, first, in_time, is_postgres, now, placeholders, query, shaped},
+    rows::{COLUMNS, FROM, stored},
+};
+
+/// How often, and how far apart, a lost answer to COMMIT is asked for again.
+const ASKED_AGAIN: u32 = 20;
+const ASKED_EVERY: Duration = Duration::from_millis(250);
+
+impl Writer {
+    /// Begins a transaction that will write. Rolled back where it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be reached.
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
+        if self.broken {
+            // Its state is unknown: let it go, and do not wait for it.
+            let old = std::mem::replace(&mut self.db, self.place.connect_writer().await?);
+            drop(tokio::spawn(async move {
+                if let Err(error) = old.close().await {
+                    tracing::debug!(%error, "a broken connection was not closed");
+                }
+            }));
+            self.broken = false;
+        }
+        let mode = match self.place {
+            Place::Sqlite(_) => Some(SqliteTransactionMode::Immediate),
+            Place::Postgres(_) => None,
+        };
+        let options = TransactionOptions { sqlite_transaction_mode: mode, ..Default::default() };
+        let begun = in_time(async { Ok(self.db.begin_with_options(options).await?) }).await;
+        let db = self.noted(begun)?;
+        Ok(Transaction { next_row: self.next_row, db: Some(db), xid: None, writer: self })
+    }
+
+    /// Notes that a fault has left the connection in an unknown state.
+    fn noted<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if matches!(result, Err(StoreError::Unavailable(_))) {
+            self.broken = matches!(self.place, Place::Postgres(_));
+        }
+        result
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // Left in the middle of a call that timed out: nobody knows where it is.
+        if self.db.is_some() && matches!(self.writer.place, Place::Postgres(_)) {
+            self.writer.broken = true;
+        }
+    }
+}
+
+impl Transaction<'_> {
+    pub(super) fn db(&self) -> Result<&DatabaseTransaction, StoreError> {
+        self.db.as_ref().ok_or_else(|| StoreError::Unavailable("the transaction is over".into()))
+    }
+
+    /// Loads (and on PostgreSQL locks, in one order) what is named, and the time.
+    pub async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
+        let db = self.db()?;
+        let postgres = is_postgres(db);
+        if postgres {
+            let sql = "SELECT pg_current_xact_id()::text";
+            self.xid = first(&query(self.db()?, sql, []).await?)?;
+        }
+        let db = self.db()?;
+        let now = now(db).await?;
+        let mut loaded = Loaded { now, tasks: Default::default(), requests: Default::default() };
+        let mut requests: Vec<&str> = wanted.requests.iter().map(String::as_str).collect();
+        requests.sort_unstable();
+        for piece in shaped(&requests) {
+            let list = placeholders(1, piece.len());
+            let lock = if postgres { "ORDER BY request_id FOR UPDATE" } else { "" };
+            let sql = format!(
+                "SELECT request_id, digest, task_id FROM requests WHERE request_id IN {list} {lock}"
+            );
+            for row in query(db, &sql, piece.iter().map(|id| (*id).into())).await? {
+                let (request, digest, task): (String, Vec<u8>, String) =
+                    (row.try_get_by_index(0)?, row.try_get_by_index(1)?, row.try_get_by_index(2)?);
+                let nonsense = || StoreError::Nonsense {
+                    id: format!("request {request}"),
+                    what: "a malformed digest or task".into(),
+                };
+                let digest = digest.try_into().map_err(|_| nonsense())?;
+                let task = Name::new(&task).ok_or_else(nonsense)?;
+                loaded.requests.insert(request.clone(), RememberedRequest { digest, task });
+            }
+        }
+        let mut ids: Vec<&str> = wanted.ids.iter().map(Name::as_str).collect();
+        ids.sort_unstable();
+        for piece in shaped(&ids) {
+            let list = placeholders(1, piece.len());
+            let lock = if postgres { "ORDER BY t.id FOR UPDATE OF t" } else { "" };
+            let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.id IN {list} {lock}");
+            for row in query(db, &sql, piece.iter().map(|id| (*id).into())).await? {
+                let found = stored(&row)?;
+                loaded.tasks.insert(found.task.id.clone(), found);
+            }
+        }
+        let mut with_input: Vec<&mut Stored> = loaded
+            .tasks
+            .values_mut()
+            .filter(|found| wanted.inputs.contains(&found.task.id))
+            .collect();
+        inputs(db, &mut with_input).await?;
+        Ok(loaded)
+    }
+
+    /// Makes it last. Where the answer is lost, finds out what became of it.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        let Some(db) = self.db.take() else {
+            return Err(StoreError::Unavailable("the transaction is over".into()));
+        };
+        let result = in_time(async { Ok(db.commit().await?) }).await;
+        if result.is_ok() {
+            self.writer.next_row = self.next_row;
+            return Ok(());
+        }
+        let result = self.writer.noted(result);
+        match (&result, self.xid.take()) {
+            (Err(StoreError::Unavailable(_)), Some(xid)) => self.writer.became(&xid).await,
+            _ => result,
+        }
+    }
+
+    /// Undoes it.
+    pub async fn rollback(mut self) -> Result<(), StoreError> {
+        let Some(db) = self.db.take() else { return Ok(()) };
+        let result = in_time(async { Ok(db.rollback().await?) }).await;
+        self.writer.noted(result)
+    }
+}
+
+impl Writer {
+    /// What became of the transaction `xid`, whose COMMIT was not answered.
+    async fn became(&mut self, xid: &str) -> Result<(), StoreError> {
+        let unknown = || StoreError::Unavailable("the answer to a commit was lost".into());
+        for _ in 0..ASKED_AGAIN {
+            match self.status(xid).await {
+                Ok(Some(status)) if status == "committed" => return Ok(()),
+                Ok(Some(status)) if status == "aborted" => return Err(unknown()),
+                Ok(_) | Err(_) => tokio::time::sleep(ASKED_EVERY).await,
+            }
+        }
+        Err(unknown())
+    }
+
+    async fn status(&mut self, xid: &str) -> Result<Option<String>, StoreError> {
+        let db: DatabaseConnection = self.place.connect_writer().await?;
+        let sql = "SELECT pg_xact_status($1::text::xid8)";
+        let status = first::<Option<String>>(&query(&db, sql, [xid.into()]).await?)?.flatten();
+        in_time(async { Ok(db.close().await?) }).await?;
+        Ok(status)
+    }
+}
+
+/// Reads the inputs of these tasks.
+pub(super) async fn inputs(
+    db: &impl sea_orm::ConnectionTrait,
+    tasks: &mut [&mut Stored],
+) -> Result<(), StoreError> {
+    let rows: Vec<i64> = tasks.iter().map(|stored| stored.row).collect();
+    let mut found = std::collections::HashMap::new();
+    for piece in shaped(&rows) {
+        let list = placeholders(1, piece.len());
+        let sql = format!("SELECT row, input FROM inputs WHERE row IN {list}");
+        for row in query(db, &sql, piece.iter().map(|row| (*row).into())).await? {
+            found.insert(row.try_get_by_index::<i64>(0)?, row.try_get_by_index::<Vec<u8>>(1)?);
+        }
+    }
+    for stored in tasks {
+        stored.input = found.remove(&stored.row).map(|b| Object::from_encoded(b.into()));
+    }
+    Ok(())
+}

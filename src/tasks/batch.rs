@@ -1,0 +1,269 @@
+//! One batch of commands applied to the tasks that they name, in memory: what
+//! the commands find, what is to be written, and what each is answered. Nothing
+//! here waits, and nothing is done that cannot be done again.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    Settings,
+    command::{Answer, Command, Create, Creation, Outcome},
+    queue::Queue,
+};
+use crate::{
+    domain::{self, Context, Error, Event, Expiry, Object, State, Task, TaskId, Timestamp},
+    hub::{Full, News, Snapshot},
+    store::{Changes, Created, Loaded, RememberedRequest, Stored, Wanted},
+};
+use std::sync::Arc;
+
+/// The tasks of one batch while its commands are applied.
+pub(super) struct Batch<'a> {
+    settings: &'a Settings,
+    now: Timestamp,
+    works: HashMap<TaskId, Work>,
+    requests: HashMap<String, RememberedRequest>,
+    /// In the order of their creation, so that rows are numbered in it.
+    created: Vec<TaskId>,
+}
+
+/// One task: what it was, and what it has become.
+struct Work {
+    before: Option<Stored>,
+    after: Option<Task>,
+    input: Option<Object>,
+    request: Option<(String, [u8; 32])>,
+}
+
+/// What the commands of a batch need to be loaded.
+pub(super) fn wanted(commands: &[Command]) -> Wanted {
+    let mut wanted = Wanted::default();
+    for command in commands {
+        match command {
+            Command::Create { creates, .. } => {
+                for create in creates {
+                    wanted.ids.insert(create.new.id.clone());
+                    if let Some((request, _)) = &create.request {
+                        wanted.requests.insert(request.clone());
+                    }
+                }
+            }
+            Command::Update { id, .. } => {
+                wanted.ids.insert(id.clone());
+                wanted.inputs.insert(id.clone());
+            }
+            Command::Delete { id, .. }
+            | Command::Report { id, .. }
+            | Command::Finish { id, .. } => {
+                wanted.ids.insert(id.clone());
+            }
+            Command::Expire { overdue, .. } => {
+                wanted.ids.insert(overdue.id.clone());
+            }
+            Command::MakeDue { .. } | Command::Purge { .. } | Command::Lease { .. } => {}
+        }
+    }
+    wanted
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(settings: &'a Settings, loaded: Loaded) -> Self {
+        let Loaded { now, tasks, requests } = loaded;
+        let works = tasks
+            .into_iter()
+            .map(|(id, stored)| {
+                let (after, input) = (Some(stored.task.clone()), stored.input.clone());
+                (id, Work { before: Some(stored), after, input, request: None })
+            })
+            .collect();
+        Self { settings, now, works, requests, created: Vec::new() }
+    }
+
+    pub(super) const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Applies one command. Those that find their own rows (timers that sweep, and
+    /// leases) are applied by the committer instead.
+    pub(super) fn apply(&mut self, command: &Command, queue: &Queue) -> Outcome {
+        match command {
+            Command::Create { creates, .. } => Outcome::Created(self.create(creates)),
+            Command::Update { id, patch, .. } => {
+                let event = Event::Update(patch.clone());
+                Outcome::Updated(self.event(id, &event).map(|()| self.full(id)))
+            }
+            Command::Delete { id, allow_missing, .. } => {
+                Outcome::Done(self.delete(id, *allow_missing))
+            }
+            Command::Report { id, report, .. } => {
+                let event = Event::Report(report.clone());
+                Outcome::Reported(self.held_event(id, &event).map(|()| self.answer(id)))
+            }
+            Command::Finish { id, finish, .. } => {
+                Outcome::Done(self.held_event(id, &Event::Finish(finish.clone())))
+            }
+            Command::Expire { overdue, .. } => {
+                // No lease ends whose report still waits.
+                let spared =
+                    overdue.cause == Expiry::Lease && queue.has_report(&overdue.id, overdue.token);
+                if spared || !self.works.contains_key(&overdue.id) {
+                    return Outcome::Done(Ok(()));
+                }
+                let event = Event::Expire { token: overdue.token, cause: overdue.cause };
+                Outcome::Done(self.event(&overdue.id, &event))
+            }
+            Command::MakeDue { .. } | Command::Purge { .. } | Command::Lease { .. } => {
+                Outcome::More(false)
+            }
+        }
+    }
+
+    fn create(&mut self, creates: &[Create]) -> Result<Vec<Creation>, Error> {
+        // All or none: look at all of them before anything is changed.
+        let mut ids = HashSet::new();
+        let mut requests: HashMap<&str, (&[u8; 32], &TaskId)> = HashMap::new();
+        let mut existing: Vec<Option<TaskId>> = Vec::with_capacity(creates.len());
+        for create in creates {
+            if let Some((request, digest)) = &create.request {
+                let known = self
+                    .requests
+                    .get(request)
+                    .map(|known| (&known.digest, &known.task))
+                    .or_else(|| requests.get(request.as_str()).copied());
+                if let Some((first, task)) = known {
+                    if first != digest {
+                        return Err(Error::invalid(
+                            format!("{}request_id", create.path),
+                            "was used before with another request: choose a new one",
+                        ));
+                    }
+                    existing.push(Some(task.clone()));
+                    continue;
+                }
+                requests.insert(request, (digest, &create.new.id));
+            }
+            let taken = self.works.get(&create.new.id).is_some_and(|work| work.after.is_some());
+            if taken || !ids.insert(&create.new.id) {
+                return Err(Error::AlreadyExists { resource: format!("tasks/{}", create.new.id) });
+            }
+            existing.push(None);
+        }
+        Ok(creates
+            .iter()
+            .zip(existing)
+            .map(|(create, existing)| match existing {
+                Some(id) => Creation::Existing(id),
+                None => Creation::New(self.insert(create)),
+            })
+            .collect())
+    }
+
+    fn insert(&mut self, create: &Create) -> Full {
+        let id = create.new.id.clone();
+        let task = domain::create(&create.new, self.now);
+        if let Some((request, digest)) = &create.request {
+            let remembered = RememberedRequest { digest: *digest, task: id.clone() };
+            self.requests.insert(request.clone(), remembered);
+        }
+        let before = self.works.remove(&id).and_then(|work| work.before);
+        let input = create.new.input.clone();
+        let full = Full { task: Arc::new(Snapshot::new(task.clone())), input: input.clone() };
+        let work = Work { before, after: Some(task), input, request: create.request.clone() };
+        self.works.insert(id.clone(), work);
+        self.created.push(id);
+        full
+    }
+
+    fn delete(&mut self, id: &TaskId, allow_missing: bool) -> Result<(), Error> {
+        let Some(work) = self.works.get_mut(id) else {
+            return if allow_missing { Ok(()) } else { Err(Error::no_task(id)) };
+        };
+        match &work.after {
+            None if allow_missing => Ok(()),
+            None => Err(Error::no_task(id)),
+            Some(task) if task.state().is_terminal() => {
+                work.after = None;
+                Ok(())
+            }
+            Some(task) => Err(Error::FailedPrecondition {
+                reason: "NOT_ENDED",
+                subject: format!("tasks/{id}"),
+                description: format!(
+                    "tasks/{id} is {}: cancel it, and delete it when it has ended",
+                    task.state().name()
+                ),
+            }),
+        }
+    }
+
+    /// An event of whoever shows a token: of a task that is gone, the lease is too.
+    fn held_event(&mut self, id: &TaskId, event: &Event) -> Result<(), Error> {
+        self.event(id, event).map_err(|error| {
+            if matches!(error, Error::NotFound { .. }) { Error::lease_lost(id) } else { error }
+        })
+    }
+
+    fn event(&mut self, id: &TaskId, event: &Event) -> Result<(), Error> {
+        let work = self.works.get_mut(id).ok_or_else(|| Error::no_task(id))?;
+        let task = work.after.as_ref().ok_or_else(|| Error::no_task(id))?;
+        let context = Context {
+            now: self.now,
+            kind: self.settings.kind(&task.kind),
+            jitter: rand::random(),
+            input: work.input.as_ref(),
+        };
+        if let Some(next) = domain::apply(task, event, &context)? {
+            work.after = Some(next);
+        }
+        Ok(())
+    }
+
+    fn full(&self, id: &TaskId) -> Full {
+        let work = &self.works[id];
+        let task = work.after.clone().or_else(|| work.before.as_ref().map(|b| b.task.clone()));
+        #[expect(clippy::expect_used, reason = "asked for right after an event of this task")]
+        let task = task.expect("a task that an event was applied to");
+        Full { task: Arc::new(Snapshot::new(task)), input: work.input.clone() }
+    }
+
+    fn answer(&self, id: &TaskId) -> Answer {
+        let task = self.works.get(id).and_then(|work| work.after.as_ref());
+        let lease = task.and_then(Task::lease);
+        Answer {
+            wanted: task.map_or(State::Cancelling, Task::state),
+            expire_time: lease.map_or(self.now, |lease| lease.expire_time),
+            limit: lease.map_or(domain::TimeLimit::None, |lease| lease.limit),
+        }
+    }
+
+    /// What is to be written, and what is to be told.
+    pub(super) fn finish(self) -> (Changes, Vec<News>) {
+        let mut changes = Changes::default();
+        let mut news = Vec::new();
+        let mut works = self.works;
+        for id in &self.created {
+            let Some(Work { before, after: Some(task), input, request }) = works.remove(id) else {
+                continue;
+            };
+            // Deleted and created again in one batch.
+            changes.deleted.extend(before);
+            news.push(News::State(Arc::new(Snapshot::new(task.clone()))));
+            changes.created.push(Created { task, input, request });
+        }
+        for (id, Work { before, after, .. }) in works {
+            match (before, after) {
+                (Some(before), Some(after)) if before.task != after => {
+                    if before.task.revision != after.revision {
+                        news.push(News::State(Arc::new(Snapshot::new(after.clone()))));
+                    }
+                    changes.changed.push((before, after));
+                }
+                (Some(before), None) => {
+                    news.push(News::Deleted(id));
+                    changes.deleted.push(before);
+                }
+                (Some(_), Some(_)) | (None, _) => {}
+            }
+        }
+        (changes, news)
+    }
+}

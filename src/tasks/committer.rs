@@ -1,0 +1,370 @@
+//! The one loop that writes: takes all commands that wait, applies them in one
+//! transaction, and only when that stands publishes what changed, answers the
+//! callers and wakes waiting workers.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use super::{
+    Settings, Shared,
+    assign::{Headroom, deal, serves},
+    batch::{Batch, wanted},
+    command::{Command, LeaseRequest, Leased, Outcome},
+    handout::Handout,
+};
+use crate::{
+    domain::{self, Context, Error, Event, Grant, Name, Status, Task, Timestamp},
+    hub::{News, Snapshot},
+    store::{Changes, Due, Lane, StoreError, Stored, Transaction, Writer},
+};
+
+/// How often a batch that lost a race is tried again before its commands are
+/// applied one by one.
+const TRIES: usize = 10;
+/// Tasks that one batch hands out at most.
+const HANDED_OUT: u64 = 500;
+
+/// What stands once a transaction is committed.
+struct Committed {
+    outcomes: Vec<Outcome>,
+    news: Vec<News>,
+    wakes: Vec<Due>,
+    served: Vec<Name>,
+    deadline: Option<Timestamp>,
+}
+
+/// What a transaction failed of.
+enum Failed {
+    Store(StoreError),
+    Panicked,
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Writes until the queue is closed and empty.
+pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
+    let mut last_queue = None;
+    while let Some(commands) = shared.queue.next_batch().await {
+        commit(&mut writer, &shared, &mut last_queue, commands).await;
+    }
+}
+
+async fn commit(
+    writer: &mut Writer,
+    shared: &Arc<Shared>,
+    last_queue: &mut Option<Name>,
+    commands: Vec<Command>,
+) {
+    let mut failure = match attempt(writer, shared, last_queue, &commands).await {
+        Ok(committed) => return publish(shared, commands, committed),
+        Err(failure) => failure,
+    };
+    for _ in 1..TRIES {
+        if !matches!(failure, Failed::Store(StoreError::Conflict)) {
+            break;
+        }
+        failure = match attempt(writer, shared, last_queue, &commands).await {
+            Ok(committed) => return publish(shared, commands, committed),
+            Err(failure) => failure,
+        };
+    }
+    let alone = commands.len() == 1;
+    match &failure {
+        Failed::Store(error) if alone || error.hits_all() => {
+            let public = super::logged(error);
+            commands.into_iter().for_each(|command| command.refuse(public.clone()));
+        }
+        Failed::Panicked if alone => {
+            commands.into_iter().for_each(|command| command.refuse(Error::Internal));
+        }
+        // Only the bad one is refused.
+        Failed::Store(_) | Failed::Panicked => {
+            for command in commands {
+                Box::pin(commit(writer, shared, last_queue, vec![command])).await;
+            }
+        }
+    }
+}
+
+async fn attempt(
+    writer: &mut Writer,
+    shared: &Arc<Shared>,
+    last_queue: &mut Option<Name>,
+    commands: &[Command],
+) -> Result<Committed, Failed> {
+    let settings = &shared.settings;
+    let mut transaction = writer.begin().await?;
+    let loaded = transaction.load(&wanted(commands)).await?;
+    let applied = catch_unwind(AssertUnwindSafe(|| {
+        let mut batch = Batch::new(settings, loaded);
+        let now = batch.now();
+        let outcomes: Vec<Outcome> =
+            commands.iter().map(|command| batch.apply(command, &shared.queue)).collect();
+        (now, outcomes, batch.finish())
+    }));
+    let Ok((now, mut outcomes, (mut changes, mut news))) = applied else {
+        tracing::error!("applying a command panicked");
+        return Err(Failed::Panicked);
+    };
+    let served = new_kinds(shared, commands);
+    changes.served.clone_from(&served);
+    let mut wakes = ready(&changes, now);
+    wakes.extend(freed(settings, &changes));
+    let mut deadline = deadline(&changes, now);
+    write(&mut transaction, &changes, now).await?;
+    for (command, outcome) in commands.iter().zip(&mut outcomes) {
+        match command {
+            Command::MakeDue { limit, .. } => {
+                let due = transaction.make_due(now, *limit).await?;
+                *outcome = Outcome::More(due.iter().map(|due| due.tasks).sum::<u64>() >= *limit);
+                wakes.extend(due);
+            }
+            Command::Purge { limit, .. } => {
+                let gone = transaction.purge(now, settings.retention, *limit).await?;
+                *outcome = Outcome::More(gone.len() as u64 >= *limit);
+                news.extend(gone.into_iter().map(|task| News::Deleted(task.id)));
+            }
+            Command::Create { .. }
+            | Command::Update { .. }
+            | Command::Delete { .. }
+            | Command::Report { .. }
+            | Command::Finish { .. }
+            | Command::Expire { .. }
+            | Command::Lease { .. } => {}
+        }
+    }
+    let leases: Vec<(usize, &LeaseRequest)> = commands
+        .iter()
+        .enumerate()
+        .filter_map(|(at, command)| match command {
+            Command::Lease { request, .. } => Some((at, request)),
+            Command::Create { .. }
+            | Command::Update { .. }
+            | Command::Delete { .. }
+            | Command::Report { .. }
+            | Command::Finish { .. }
+            | Command::Expire { .. }
+            | Command::MakeDue { .. }
+            | Command::Purge { .. } => None,
+        })
+        .collect();
+    if !leases.is_empty() {
+        let requests: Vec<&LeaseRequest> = leases.iter().map(|(_, request)| *request).collect();
+        let dealt = hand_out(&mut transaction, settings, last_queue, &requests, now).await?;
+        for ((at, _), changes) in leases.into_iter().zip(dealt) {
+            deadline = deadline.into_iter().chain(self::deadline(&changes, now)).min();
+            news.extend(
+                changes
+                    .changed
+                    .iter()
+                    .map(|(_, task)| News::State(Arc::new(Snapshot::new(task.clone())))),
+            );
+            let leased = changes
+                .changed
+                .into_iter()
+                .map(|(before, task)| Leased { task, input: before.input })
+                .collect();
+            outcomes[at] = Outcome::Leased(leased);
+        }
+    }
+    transaction.commit().await?;
+    Ok(Committed { outcomes, news, wakes, served, deadline })
+}
+
+async fn write(
+    transaction: &mut Transaction<'_>,
+    changes: &Changes,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Changes { created, changed, deleted, served } = changes;
+    if created.is_empty() && changed.is_empty() && deleted.is_empty() && served.is_empty() {
+        return Ok(());
+    }
+    transaction.write(changes, now).await
+}
+
+/// One pick for each lane serves all requests of the batch.
+async fn hand_out(
+    transaction: &mut Transaction<'_>,
+    settings: &Settings,
+    last_queue: &mut Option<Name>,
+    requests: &[&LeaseRequest],
+    now: Timestamp,
+) -> Result<Vec<Changes>, StoreError> {
+    let mut kinds: Vec<Name> = requests.iter().flat_map(|r| r.kinds.iter().cloned()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let queues: Vec<Name> = if requests.iter().any(|request| request.queues.is_empty()) {
+        Vec::new()
+    } else {
+        requests.iter().flat_map(|request| request.queues.iter().cloned()).collect()
+    };
+    let lanes = transaction.lanes(&kinds, &queues).await?;
+    let limited = lanes.iter().any(|lane| settings.is_limited(lane));
+    let live = if limited { transaction.live_leases().await? } else { Default::default() };
+    let mut headroom = Headroom::new(settings, &live);
+    let mut picked = Vec::new();
+    for lane in lanes {
+        let demand: usize = requests.iter().filter(|r| serves(r, &lane)).map(|r| r.max_tasks).sum();
+        let limit = (demand as u64).min(headroom.of(&lane)).min(HANDED_OUT);
+        if limit > 0 {
+            let tasks = transaction.pick(&lane, limit).await?;
+            picked.push((lane, tasks));
+        }
+    }
+    let dealt = deal(requests, picked, &mut headroom, last_queue);
+    let mut all = Changes::default();
+    let mut each = Vec::with_capacity(dealt.len());
+    for (request, tasks) in requests.iter().zip(dealt) {
+        let mut changes = Changes::default();
+        for stored in tasks {
+            match granted(settings, request, &stored, now) {
+                Ok(task) => {
+                    all.changed.push((Stored { input: None, ..stored.clone() }, task.clone()));
+                    changes.changed.push((stored, task));
+                }
+                Err(error) => {
+                    tracing::error!(task = %stored.task.id, %error, "due, but not to be leased");
+                }
+            }
+        }
+        each.push(changes);
+    }
+    write(transaction, &all, now).await?;
+    Ok(each)
+}
+
+fn granted(
+    settings: &Settings,
+    request: &LeaseRequest,
+    stored: &Stored,
+    now: Timestamp,
+) -> Result<Task, Error> {
+    let grant = Grant {
+        worker: request.worker.clone(),
+        token: domain::Token(rand::random()),
+        duration: request.duration,
+        by_runner: request.by_runner,
+    };
+    let kind = settings.kind(&stored.task.kind);
+    let context = Context { now, kind, jitter: 0.0, input: None };
+    domain::apply(&stored.task, &Event::Lease(grant), &context)
+        .map(|task| task.unwrap_or_else(|| stored.task.clone()))
+}
+
+/// After the commit, and only then: the news, the answers, the waiting workers.
+fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: Committed) {
+    let Committed { outcomes, news, wakes, served, deadline } = committed;
+    shared.hub.publish(&news);
+    shared.remember_served(served);
+    for (command, outcome) in commands.into_iter().zip(outcomes) {
+        answer(shared, command, outcome);
+    }
+    for due in wakes {
+        shared.waiters.wake(&due.lane, due.tasks);
+    }
+    if let Some(deadline) = deadline {
+        shared.deadlines.hint(deadline);
+    }
+}
+
+/// Callers that have gone miss their answer; what they asked for stands.
+fn answer(shared: &Arc<Shared>, command: Command, outcome: Outcome) {
+    match (command, outcome) {
+        (Command::Create { reply, .. }, Outcome::Created(result)) => drop(reply.send(result)),
+        (Command::Update { reply, .. }, Outcome::Updated(result)) => drop(reply.send(result)),
+        (Command::Report { replies, .. }, Outcome::Reported(result)) => {
+            replies.into_iter().for_each(|reply| drop(reply.send(result.clone())));
+        }
+        (
+            Command::Delete { reply, .. }
+            | Command::Finish { reply, .. }
+            | Command::Expire { reply, .. },
+            Outcome::Done(result),
+        ) => drop(reply.send(result)),
+        (Command::MakeDue { reply, .. } | Command::Purge { reply, .. }, Outcome::More(more)) => {
+            drop(reply.send(Ok(more)))
+        }
+        (Command::Lease { reply, .. }, Outcome::Leased(leased)) => {
+            // A handout that is dropped on the way gives its tasks back.
+            drop(reply.send(Ok(Handout::new(leased, Arc::clone(&shared.queue)))));
+        }
+        (command, outcome) => {
+            tracing::error!(?outcome, "an outcome of another command");
+            command.refuse(Error::Internal);
+        }
+    }
+}
+
+fn lane_of(task: &Task) -> Option<Lane> {
+    let queue = task.queue.clone().or_else(|| Name::new(domain::DEFAULT_QUEUE))?;
+    Some(Lane { kind: task.kind.clone(), queue })
+}
+
+/// Lanes in which tasks can be handed out from now on.
+fn ready(changes: &Changes, now: Timestamp) -> Vec<Due> {
+    let created = changes.created.iter().map(|created| (None, &created.task));
+    let changed = changes.changed.iter().map(|(before, after)| (Some(&before.task), after));
+    let mut lanes: Vec<Due> = Vec::new();
+    for (before, task) in created.chain(changed) {
+        let is_ready = |task: &Task| task.status == Status::Queued && task.ready_time <= now;
+        let comes = is_ready(task) && !before.is_some_and(is_ready) && !task.is_external();
+        let Some(lane) = lane_of(task).filter(|_| comes) else { continue };
+        match lanes.iter_mut().find(|due| due.lane == lane) {
+            Some(due) => due.tasks += 1,
+            None => lanes.push(Due { lane, tasks: 1 }),
+        }
+    }
+    lanes
+}
+
+/// Lanes in which a limit has made room.
+fn freed(settings: &Settings, changes: &Changes) -> Vec<Due> {
+    changes
+        .changed
+        .iter()
+        .filter(|(before, after)| before.task.lease().is_some() && after.lease().is_none())
+        .filter_map(|(_, after)| lane_of(after))
+        .filter(|lane| settings.is_limited(lane))
+        .map(|lane| Due { lane, tasks: 1 })
+        .collect()
+}
+
+/// When the timers have something to do for these at the earliest.
+fn deadline(changes: &Changes, now: Timestamp) -> Option<Timestamp> {
+    let created = changes.created.iter().map(|created| &created.task);
+    let tasks = created.chain(changes.changed.iter().map(|(_, after)| after));
+    tasks
+        .filter_map(|task| match (&task.status, task.lease()) {
+            (Status::Queued, _) => (task.ready_time > now).then_some(task.ready_time),
+            (_, Some(lease)) => Some(match lease.limit {
+                domain::TimeLimit::At(end) if !lease.by_runner => lease.expire_time.min(end),
+                domain::TimeLimit::None | domain::TimeLimit::At(_) | domain::TimeLimit::Left(_) => {
+                    lease.expire_time
+                }
+            }),
+            (_, None) => None,
+        })
+        .min()
+}
+
+/// Kinds that a remote worker asks for, for the first time.
+fn new_kinds(shared: &Shared, commands: &[Command]) -> Vec<Name> {
+    let mut kinds = Vec::new();
+    for command in commands {
+        if let Command::Lease { request, .. } = command
+            && !request.by_runner
+        {
+            kinds.extend(request.kinds.iter().filter(|kind| !shared.is_known(kind)).cloned());
+        }
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}

@@ -1,0 +1,370 @@
+//! The commands that wait for the writer: bounded in number and bytes, with one
+//! place for the reports of each lease, and a share for every class of command.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Mutex,
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::command::Command;
+use crate::domain::{Error, Report, TaskId, Token};
+
+/// A batch takes at most so many rows, but at least one command.
+const BATCH_ROWS: usize = 500;
+/// A batch takes at most so many bytes, but at least one command.
+const BATCH_BYTES: usize = 4 << 20;
+/// Creates are refused when this many commands wait, all others but reports,
+/// outcomes and timers when twice as many do.
+const WAITING_COMMANDS: usize = 20_000;
+/// Creates are refused at three quarters of this, the others at all of it.
+const WAITING_BYTES: usize = 64 << 20;
+/// What the refused are told to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// In the order in which a batch is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Outcomes,
+    Reports,
+    Updates,
+    Creates,
+    Timers,
+    Leases,
+}
+
+const CLASSES: [Class; 6] =
+    [Class::Outcomes, Class::Reports, Class::Updates, Class::Creates, Class::Timers, Class::Leases];
+
+/// The queue. A std Mutex is right: it is held for a few moves of memory and
+/// never across an await.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// All but reports, by class.
+    commands: [VecDeque<Command>; 6],
+    /// The reports of a lease, and the leases in the order they first reported.
+    reports: HashMap<(TaskId, Token), Command>,
+    reported: VecDeque<(TaskId, Token)>,
+    count: usize,
+    bytes: usize,
+    /// The class that the next batch begins with, so that a large command of any
+    /// class has its turn.
+    first: usize,
+    closed: bool,
+}
+
+impl Queue {
+    /// Queues a command, or refuses it at once.
+    pub(super) fn push(&self, command: Command) {
+        let refusal = {
+            let mut waiting = self.lock();
+            match waiting.refusal(class(&command)) {
+                None => {
+                    waiting.push(command);
+                    drop(waiting);
+                    return self.arrived.notify_one();
+                }
+                Some(error) => error,
+            }
+        };
+        command.refuse(refusal);
+    }
+
+    /// What is to be committed next, in the order in which it is to be applied.
+    /// Waits for a first command, but never for more. `None` when the queue was
+    /// closed and is empty.
+    pub(super) async fn next_batch(&self) -> Option<Vec<Command>> {
+        loop {
+            let arrived = self.arrived.notified();
+            {
+                let mut waiting = self.lock();
+                if waiting.count > 0 {
+                    return Some(waiting.take());
+                }
+                if waiting.closed {
+                    return None;
+                }
+            }
+            arrived.await;
+        }
+    }
+
+    /// Whether a report under this token still waits.
+    pub(super) fn has_report(&self, id: &TaskId, token: Token) -> bool {
+        self.lock().reports.contains_key(&(id.clone(), token))
+    }
+
+    /// Takes no more commands.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_one();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, command: Command) {
+        let Command::Report { id, report, replies } = command else {
+            self.count += 1;
+            self.bytes += command.bytes();
+            self.commands[class(&command) as usize].push_back(command);
+            return;
+        };
+        // One place a lease: a newer report takes that of the older one.
+        let key = (id.clone(), report.token);
+        let newest = match self.reports.remove(&key) {
+            Some(Command::Report { id, report: older, replies: mut all }) => {
+                self.bytes = self.bytes.saturating_sub(report_bytes(&older));
+                all.extend(replies);
+                Command::Report { id, report: merged(older, report), replies: all }
+            }
+            _ => {
+                self.count += 1;
+                self.bytes += 256;
+                self.reported.push_back(key.clone());
+                Command::Report { id, report, replies }
+            }
+        };
+        self.bytes += newest.bytes().saturating_sub(256);
+        self.reports.insert(key, newest);
+    }
+
+    fn refusal(&self, class: Class) -> Option<Error> {
+        if self.closed {
+            return Some(Error::Unavailable {
+                message: "the server is stopping: try another one, or again soon".into(),
+                retry_after: Some(RETRY_AFTER),
+            });
+        }
+        let (count, bytes) = match class {
+            Class::Outcomes | Class::Reports | Class::Timers => return None,
+            Class::Creates => (WAITING_COMMANDS, WAITING_BYTES / 4 * 3),
+            Class::Updates | Class::Leases => (2 * WAITING_COMMANDS, WAITING_BYTES),
+        };
+        (self.count >= count || self.bytes >= bytes).then(|| Error::ResourceExhausted {
+            message: "too many requests wait for the database: slow down and try again".into(),
+            retry_after: Some(RETRY_AFTER),
+        })
+    }
+
+    /// Takes from each class in turn, one command at a time, until the batch is
+    /// full: whatever waits most, the others have their share.
+    fn take(&mut self) -> Vec<Command> {
+        let mut taken: [Vec<Command>; 6] = Default::default();
+        let (mut rows, mut bytes) = (0, 0);
+        let mut open = [true; 6];
+        self.first = (self.first + 1) % CLASSES.len();
+        while open.contains(&true) {
+            for offset in 0..CLASSES.len() {
+                let class = (self.first + offset) % CLASSES.len();
+                if !open[class] {
+                    continue;
+                }
+                let Some((more_rows, more_bytes)) = self.size_of_next(class) else {
+                    open[class] = false;
+                    continue;
+                };
+                let fits = rows + more_rows <= BATCH_ROWS && bytes + more_bytes <= BATCH_BYTES;
+                if rows > 0 && !fits {
+                    open[class] = false;
+                    continue;
+                }
+                rows += more_rows;
+                bytes += more_bytes;
+                taken[class].extend(self.pop(class));
+            }
+        }
+        let [outcomes, reports, rest @ ..] = taken;
+        self.with_their_reports(outcomes, reports).chain(rest.into_iter().flatten()).collect()
+    }
+
+    /// An outcome takes along the report of its lease, which is applied before it.
+    fn with_their_reports(
+        &mut self,
+        outcomes: Vec<Command>,
+        mut reports: Vec<Command>,
+    ) -> impl Iterator<Item = Command> + use<> {
+        let mut ordered = Vec::with_capacity(outcomes.len() + reports.len());
+        for outcome in outcomes {
+            if let Command::Finish { id, finish, .. } = &outcome {
+                let key = (id.clone(), finish.report.token);
+                let own = |command: &Command| matches!(command, Command::Report { id, report, .. } if *id == key.0 && report.token == key.1);
+                ordered.extend(match self.pop_report(&key) {
+                    Some(report) => Some(report),
+                    None => reports.iter().position(own).map(|at| reports.remove(at)),
+                });
+            }
+            ordered.push(outcome);
+        }
+        ordered.extend(reports);
+        ordered.into_iter()
+    }
+
+    fn size_of_next(&mut self, class: usize) -> Option<(usize, usize)> {
+        let command = if CLASSES[class] == Class::Reports {
+            // Those that an outcome took along have left their key behind.
+            while self.reported.front().is_some_and(|key| !self.reports.contains_key(key)) {
+                self.reported.pop_front();
+            }
+            self.reports.get(self.reported.front()?)?
+        } else {
+            self.commands[class].front()?
+        };
+        Some((command.rows(), command.bytes()))
+    }
+
+    fn pop(&mut self, class: usize) -> Option<Command> {
+        if CLASSES[class] == Class::Reports {
+            let key = self.reported.pop_front()?;
+            return self.pop_report(&key);
+        }
+        let command = self.commands[class].pop_front()?;
+        self.count -= 1;
+        self.bytes = self.bytes.saturating_sub(command.bytes());
+        Some(command)
+    }
+
+    fn pop_report(&mut self, key: &(TaskId, Token)) -> Option<Command> {
+        let command = self.reports.remove(key)?;
+        self.count -= 1;
+        self.bytes = self.bytes.saturating_sub(command.bytes());
+        Some(command)
+    }
+}
+
+fn class(command: &Command) -> Class {
+    match command {
+        Command::Finish { .. } => Class::Outcomes,
+        Command::Report { .. } => Class::Reports,
+        Command::Update { .. } | Command::Delete { .. } => Class::Updates,
+        Command::Create { .. } => Class::Creates,
+        Command::Expire { .. } | Command::MakeDue { .. } | Command::Purge { .. } => Class::Timers,
+        Command::Lease { .. } => Class::Leases,
+    }
+}
+
+/// The newer report, with a checkpoint that only the older one had.
+fn merged(older: Report, newer: Report) -> Report {
+    Report {
+        token: newer.token,
+        progress: newer.progress.or(older.progress),
+        checkpoint: newer.checkpoint.or(older.checkpoint),
+    }
+}
+
+fn report_bytes(report: &Report) -> usize {
+    let progress = report
+        .progress
+        .as_ref()
+        .map_or(0, |p| p.message.len() + p.details.as_ref().map_or(0, |d| d.encoded().len()));
+    progress + report.checkpoint.as_ref().map_or(0, |c| c.encoded().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::domain::{Finish, Name, Object, Outcome, Patch, ProgressReport};
+
+    fn id(text: &str) -> TaskId {
+        Name::new(text).expect("a good name")
+    }
+
+    fn said(percent: f64, checkpoint: Option<Object>) -> Report {
+        let progress = Some(ProgressReport { percent: Some(percent), ..Default::default() });
+        Report { token: Token([1; 16]), progress, checkpoint }
+    }
+
+    fn report(percent: f64, checkpoint: Option<Object>) -> Command {
+        Command::Report {
+            id: id("a"),
+            report: said(percent, checkpoint),
+            replies: vec![oneshot::channel().0],
+        }
+    }
+
+    fn finish() -> Command {
+        let finish = Finish { report: said(100.0, None), outcome: Outcome::Released };
+        Command::Finish { id: id("a"), finish: Box::new(finish), reply: oneshot::channel().0 }
+    }
+
+    fn update(n: usize) -> Command {
+        Command::Update {
+            id: id(&format!("u{n}")),
+            patch: Box::new(Patch::default()),
+            reply: oneshot::channel().0,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_newer_report_takes_the_place_of_an_older_one() {
+        let queue = Queue::default();
+        let checkpoint = Object::from_encoded(vec![1].into());
+        queue.push(report(10.0, Some(checkpoint.clone())));
+        queue.push(report(20.0, None));
+        let batch = queue.next_batch().await.expect("open");
+        let [Command::Report { report, replies, .. }] = &batch[..] else {
+            panic!("one report: {batch:?}")
+        };
+        assert_eq!(report, &said(20.0, Some(checkpoint)));
+        assert_eq!(replies.len(), 2);
+        let waiting = queue.lock();
+        assert_eq!((waiting.count, waiting.bytes), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn an_outcome_takes_the_report_along_before_it() {
+        let queue = Queue::default();
+        for n in 0..600 {
+            queue.push(update(n));
+        }
+        queue.push(report(10.0, None));
+        queue.push(finish());
+        let batch = queue.next_batch().await.expect("open");
+        let at = batch.iter().position(|c| matches!(c, Command::Finish { .. })).expect("there");
+        assert!(matches!(batch[at - 1], Command::Report { .. }));
+        assert!(batch.len() >= 500);
+        let rest = queue.next_batch().await.expect("open");
+        assert!(!rest.iter().any(|c| matches!(c, Command::Report { .. })));
+        assert_eq!(batch.len() + rest.len(), 602);
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_gives_what_it_has_and_refuses_more() {
+        let queue = Queue::default();
+        queue.push(update(1));
+        queue.close();
+        let (reply, answer) = oneshot::channel();
+        queue.push(Command::MakeDue { limit: 1, reply });
+        assert!(matches!(answer.await, Ok(Err(Error::Unavailable { .. }))));
+        assert_eq!(queue.next_batch().await.map(|batch| batch.len()), Some(1));
+        assert!(queue.next_batch().await.is_none());
+    }
+
+    #[test]
+    fn creates_are_refused_first_and_reports_never() {
+        let queue = Queue::default();
+        for n in 0..WAITING_COMMANDS {
+            queue.push(update(n));
+        }
+        let (reply, mut answer) = oneshot::channel();
+        queue.push(Command::Create { creates: Vec::new(), reply });
+        let refused = answer.try_recv().expect("answered at once");
+        assert!(matches!(refused, Err(Error::ResourceExhausted { retry_after: Some(_), .. })));
+        queue.push(update(WAITING_COMMANDS));
+        queue.push(report(1.0, None));
+        assert_eq!(queue.lock().count, WAITING_COMMANDS + 2);
+    }
+}

@@ -1,0 +1,162 @@
+//! What happens by itself when its time has come: leases end, attempts run out of
+//! time, waiting tasks become due, ended ones are removed. Timers only say what
+//! they saw; the committer looks again, under the token that was seen.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Shared, command::Command};
+use crate::{
+    domain::{Error, Expiry, Timestamp},
+    store::{Reader, StoreError},
+};
+
+/// What is done at once.
+const SWEEP: u64 = 500;
+/// The longest time between two looks: heals a hint that was missed.
+const SLOWEST: Duration = Duration::from_secs(1);
+/// The shortest: many deadlines close together are seen in one look.
+const FASTEST: Duration = Duration::from_millis(10);
+/// How often retention is looked after.
+const PURGE_EVERY: Duration = Duration::from_secs(30);
+/// Workers have this long to report after the server was not there for them.
+const AMNESTY: Duration = Duration::from_secs(10);
+/// A look that comes so much too late was a stall.
+const STALL: Duration = Duration::from_secs(3);
+
+/// The next time at which there is something to do, as far as this process knows.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    next: Mutex<Option<Timestamp>>,
+    earlier: Notify,
+}
+
+impl Deadlines {
+    /// Something is to be done at `time`.
+    pub(super) fn hint(&self, time: Timestamp) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if next.is_none_or(|next| time < next) {
+            *next = Some(time);
+            self.earlier.notify_one();
+        }
+    }
+
+    fn take(&self) -> Option<Timestamp> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn peek(&self) -> Option<Timestamp> {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the leases of runners that died with their process. To be called before
+/// any runner of this process starts, where no other process can have one.
+pub(super) async fn end_orphans(shared: &Shared, reader: &Reader) -> Result<(), Error> {
+    loop {
+        let orphans = reader.runner_leases(SWEEP).await.map_err(|e| super::logged(&e))?;
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(tasks = orphans.len(), "ending the attempts that the last process ran");
+        let replies = orphans.into_iter().map(|overdue| {
+            let (reply, answer) = oneshot::channel();
+            shared.queue.push(Command::Expire { overdue, reply });
+            answer
+        });
+        for answer in join_all(replies).await {
+            answer.unwrap_or(Err(Error::Internal))?;
+        }
+    }
+}
+
+/// Looks again and again until it is stopped.
+pub(super) async fn run(shared: Arc<Shared>, reader: Reader, stop: CancellationToken) {
+    let mut spared_until = Instant::now() + AMNESTY;
+    let mut purged = Instant::now();
+    loop {
+        let began = Instant::now();
+        let wait = match tick(&shared, &reader, began >= spared_until).await {
+            Ok(wait) => wait,
+            Err(error) => {
+                tracing::warn!(%error, "the timers cannot read the database");
+                spared_until = Instant::now() + AMNESTY;
+                SLOWEST
+            }
+        };
+        if purged.elapsed() >= PURGE_EVERY {
+            purged = Instant::now();
+            if let Err(error) = purge(&shared, &reader).await {
+                tracing::warn!(%error, "ended tasks could not be removed");
+            }
+        }
+        let asleep = Instant::now();
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = shared.deadlines.earlier.notified() => sleep(FASTEST).await,
+            () = stop.cancelled() => return,
+        }
+        if asleep.elapsed() > wait + STALL {
+            spared_until = Instant::now() + AMNESTY;
+        }
+    }
+}
+
+/// One look. Tells how long the next one can wait.
+async fn tick(shared: &Shared, reader: &Reader, leases_end: bool) -> Result<Duration, StoreError> {
+    shared.deadlines.take();
+    let now = reader.now().await?;
+    let overdue = reader.overdue(now, SWEEP).await?;
+    let more = overdue.len() as u64 >= SWEEP;
+    let ends = overdue.into_iter().filter(|o| leases_end || o.cause != Expiry::Lease);
+    let replies: Vec<_> = ends
+        .map(|overdue| {
+            let (reply, answer) = oneshot::channel();
+            shared.queue.push(Command::Expire { overdue, reply });
+            answer
+        })
+        .collect();
+    // Refusals are the committer's to log; the next look sees them again.
+    join_all(replies).await;
+    loop {
+        let (reply, answer) = oneshot::channel();
+        shared.queue.push(Command::MakeDue { limit: SWEEP, reply });
+        if !matches!(answer.await, Ok(Ok(true))) {
+            break;
+        }
+    }
+    if more && leases_end {
+        return Ok(FASTEST);
+    }
+    let next = reader.next_deadline().await?;
+    let next = next.into_iter().chain(shared.deadlines.peek()).min();
+    let wait = next.map_or(SLOWEST, |next| {
+        // While leases are spared, their end is no reason to look all the time.
+        let wait = next.since(now);
+        if wait.is_zero() { SLOWEST / 10 } else { wait }
+    });
+    Ok(wait.clamp(FASTEST, SLOWEST))
+}
+
+async fn purge(shared: &Shared, reader: &Reader) -> Result<(), StoreError> {
+    let now = reader.now().await?;
+    if !reader.has_expired(now, shared.settings.retention).await? {
+        return Ok(());
+    }
+    loop {
+        let (reply, answer) = oneshot::channel();
+        shared.queue.push(Command::Purge { limit: SWEEP, reply });
+        if !matches!(answer.await, Ok(Ok(true))) {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Workers that wait for tasks. They hold no command and cost nothing until
+//! there is something for them; then as many are woken as there are tasks.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use crate::{domain::Name, store::Lane};
+
+/// Everybody who waits. A std Mutex is right: it is never held across an await.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Waiters(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    all: HashMap<u64, Entry>,
+    /// First come, first woken. May name waiters that have gone or been woken.
+    by_kind: HashMap<Name, VecDeque<u64>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    kinds: Vec<Name>,
+    queues: Vec<Name>,
+    woken: bool,
+    wake: Arc<Notify>,
+}
+
+/// One who waits, registered until it is dropped.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    number: u64,
+    wake: Arc<Notify>,
+    all: Waiters,
+}
+
+impl Waiters {
+    /// Registers a worker. To be done before it looks for tasks, or what comes in
+    /// between is missed.
+    pub(super) fn register(&self, kinds: &[Name], queues: &[Name]) -> Waiter {
+        let wake = Arc::new(Notify::new());
+        let mut waiting = self.lock();
+        waiting.next += 1;
+        let number = waiting.next;
+        let entry = Entry {
+            kinds: kinds.to_vec(),
+            queues: queues.to_vec(),
+            woken: true,
+            wake: Arc::clone(&wake),
+        };
+        waiting.all.insert(number, entry);
+        waiting.arm(number);
+        Waiter { number, wake, all: self.clone() }
+    }
+
+    /// There are `tasks` for workers of this lane.
+    pub(super) fn wake(&self, lane: &Lane, tasks: u64) {
+        self.lock().wake(lane, tasks);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn arm(&mut self, number: u64) {
+        let Some(entry) = self.all.get_mut(&number) else { return };
+        if !entry.woken {
+            return;
+        }
+        entry.woken = false;
+        for kind in &entry.kinds {
+            self.by_kind.entry(kind.clone()).or_default().push_back(number);
+        }
+    }
+
+    fn wake(&mut self, lane: &Lane, tasks: u64) {
+        self.wake_some(&lane.kind, tasks, |queues| {
+            queues.is_empty() || queues.contains(&lane.queue)
+        });
+    }
+
+    fn wake_some(&mut self, kind: &Name, mut tasks: u64, serves: impl Fn(&[Name]) -> bool) {
+        let Some(line) = self.by_kind.get_mut(kind) else { return };
+        let mut passed = Vec::new();
+        while tasks > 0
+            && let Some(number) = line.pop_front()
+        {
+            let Some(entry) = self.all.get_mut(&number).filter(|entry| !entry.woken) else {
+                continue;
+            };
+            if serves(&entry.queues) {
+                entry.woken = true;
+                entry.wake.notify_one();
+                tasks -= 1;
+            } else {
+                passed.push(number);
+            }
+        }
+        for number in passed.into_iter().rev() {
+            line.push_front(number);
+        }
+        if line.is_empty() {
+            self.by_kind.remove(kind);
+        }
+    }
+}
+
+impl Waiter {
+    /// Waits until there may be something for it.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// It is about to look for tasks: whatever comes from now on wakes it again.
+    pub(super) fn look(&self) {
+        self.all.lock().arm(self.number);
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut waiting = self.all.lock();
+        let Some(entry) = waiting.all.remove(&self.number) else { return };
+        for kind in &entry.kinds {
+            // Woken and gone before it looked: somebody else takes its place.
+            if entry.woken {
+                let same = |queues: &[Name]| queues.is_empty() || queues == entry.queues;
+                waiting.wake_some(kind, 1, same);
+            }
+            // The queue of those who wait must not fill up with those who left.
+            let empty = waiting.by_kind.get_mut(kind).is_some_and(|line| {
+                if line.front() == Some(&self.number) {
+                    line.pop_front();
+                }
+                line.is_empty()
+            });
+            if empty {
+                waiting.by_kind.remove(kind);
+            }
+        }
+        let gone: Vec<Name> = waiting
+            .by_kind
+            .iter()
+            .filter(|(_, line)| line.len() > 64 && line.len() > 2 * waiting.all.len())
+            .map(|(kind, _)| kind.clone())
+            .collect();
+        for kind in gone {
+            let Waiting { all, by_kind, .. } = &mut *waiting;
+            if let Some(line) = by_kind.get_mut(&kind) {
+                line.retain(|number| all.get(number).is_some_and(|entry| !entry.woken));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("a good name")
+    }
+
+    fn lane(kind: &str, queue: &str) -> Lane {
+        Lane { kind: name(kind), queue: name(queue) }
+    }
+
+    fn is_woken(waiter: &Waiter) -> bool {
+        waiter.woken().now_or_never().is_some()
+    }
+
+    #[test]
+    fn as_many_are_woken_as_there_are_tasks_and_in_turn() {
+        let waiters = Waiters::default();
+        let all: Vec<Waiter> = (0..3).map(|_| waiters.register(&[name("k")], &[])).collect();
+        waiters.wake(&lane("k", "q"), 2);
+        assert_eq!(all.iter().map(is_woken).collect::<Vec<_>>(), [true, true, false]);
+        all[0].look();
+        waiters.wake(&lane("k", "q"), 1);
+        assert_eq!(all.iter().map(is_woken).collect::<Vec<_>>(), [false, false, true]);
+    }
+
+    #[test]
+    fn a_waiter_is_woken_for_its_queues_only() {
+        let waiters = Waiters::default();
+        let one = waiters.register(&[name("k")], &[name("a")]);
+        let other = waiters.register(&[name("k"), name("l")], &[]);
+        waiters.wake(&lane("k", "b"), 1);
+        assert!(!is_woken(&one) && is_woken(&other));
+        waiters.wake(&lane("k", "a"), 1);
+        assert!(is_woken(&one));
+    }
+
+    #[test]
+    fn who_is_woken_and_leaves_passes_it_on() {
+        let waiters = Waiters::default();
+        let first = waiters.register(&[name("k")], &[]);
+        let second = waiters.register(&[name("k")], &[]);
+        waiters.wake(&lane("k", "q"), 1);
+        assert!(!is_woken(&second));
+        drop(first);
+        assert!(is_woken(&second));
+    }
+
+    #[test]
+    fn those_who_left_leave_nothing_behind() {
+        let waiters = Waiters::default();
+        let stays = waiters.register(&[name("k")], &[]);
+        for _ in 0..1_000 {
+            drop(waiters.register(&[name("k"), name("l")], &[]));
+        }
+        assert!(waiters.lock().by_kind.values().map(VecDeque::len).sum::<usize>() < 300);
+        drop(stays);
+        assert!(waiters.lock().all.is_empty());
+    }
+}

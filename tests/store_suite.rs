@@ -1,0 +1,388 @@
+//! What every database must do, said once and asked of each: SQLite and PostgreSQL.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use support::db::{Db, on_both};
+use taskwatch::{
+    domain::{
+        self, Context, Direction, Event, Expiry, Filter, Finish, Grant, KindDefaults, Name,
+        NewTask, Object, Order, OrderKey, Outcome, Patch, ProgressReport, Report, RetryPolicy,
+        State, Task, Timestamp, Token, Value,
+    },
+    store::{self, Changes, Created, Lane, ListQuery, Reader, StoreError, Stored, Wanted, Writer},
+};
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a good name")
+}
+
+fn new_task(id: &str) -> NewTask {
+    NewTask {
+        id: name(id),
+        kind: name("work"),
+        input: None,
+        queue: None,
+        priority: 0,
+        labels: Default::default(),
+        schedule_time: None,
+        retry_policy: RetryPolicy::default(),
+        attempt_timeout: None,
+        retention: None,
+    }
+}
+
+fn created(new: &NewTask, now: Timestamp) -> Created {
+    Created { task: domain::create(new, now), input: new.input.clone(), request: None }
+}
+
+fn event(task: &Task, event: &Event, now: Timestamp) -> Task {
+    let context = Context { now, kind: &KindDefaults::default(), jitter: 0.0, input: None };
+    domain::apply(task, event, &context).expect("allowed").expect("a change")
+}
+
+fn grant(token: u8) -> Event {
+    Event::Lease(Grant {
+        worker: name("w"),
+        token: Token([token; 16]),
+        duration: Duration::from_secs(30),
+        by_runner: false,
+    })
+}
+
+fn report(token: u8, percent: Option<f64>, checkpoint: Option<&str>) -> Report {
+    let checkpoint = checkpoint.map(|text| {
+        let json = serde_json::json!({ "at": text });
+        Object::from_json(json.as_object().expect("an object"))
+    });
+    let progress = percent
+        .map(|percent| ProgressReport { percent: Some(percent), ..ProgressReport::default() });
+    Report { token: Token([token; 16]), progress, checkpoint }
+}
+
+async fn write(writer: &mut Writer, changes: Changes) -> Result<(), StoreError> {
+    let mut transaction = writer.begin().await?;
+    let now = transaction.load(&Wanted::default()).await?.now;
+    transaction.write(&changes, now).await?;
+    transaction.commit().await
+}
+
+async fn create(writer: &mut Writer, created: Vec<Created>) {
+    write(writer, Changes { created, ..Changes::default() }).await.expect("written");
+}
+
+async fn stored(reader: &Reader, id: &str) -> Stored {
+    reader.task(&name(id), true).await.expect("read").expect("there")
+}
+
+/// Applies events to a task, a commit for each, and checks that it is read back as
+/// it was written.
+async fn happen(writer: &mut Writer, reader: &Reader, id: &str, events: &[Event]) -> Task {
+    for what in events {
+        let before = stored(reader, id).await;
+        let now = reader.now().await.expect("a time");
+        let after = event(&before.task, what, now);
+        let changed = vec![(before, after.clone())];
+        write(writer, Changes { changed, ..Changes::default() }).await.expect("written");
+        assert_eq!(stored(reader, id).await.task, after, "after {what:?}");
+    }
+    stored(reader, id).await.task
+}
+
+async fn a_whole_life_is_read_back_as_it_was_written(db: Db) {
+    let (mut writer, reader) = store::open(db.url()).await.expect("opened");
+    let mut new = new_task("t");
+    let json = serde_json::json!({"a": [1, "ü", null], "b": {"c": 2.5}});
+    new.input = Some(Object::from_json(json.as_object().unwrap()));
+    new.queue = Some(name("q"));
+    new.priority = -7;
+    new.labels = [("env", "prod"), ("odd key", "ü \"x\"")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    new.retry_policy.backoff_multiplier = Some(1.5);
+    new.retry_policy.max_attempts = Some(9);
+    new.attempt_timeout = Some(Duration::from_secs(3_600));
+    new.retention = Some(Duration::from_micros(1_500_001));
+    let now = reader.now().await.expect("a time");
+    create(&mut writer, vec![created(&new, now)]).await;
+    let first = stored(&reader, "t").await;
+    assert_eq!(first.task, domain::create(&new, now));
+    assert_eq!(first.input, new.input);
+
+    let ask = |state| Event::Update(Box::new(Patch { state: Some(state), ..Patch::default() }));
+    let ends = |token, outcome| {
+        let report = report(token, None, None);
+        Event::Finish(Box::new(Finish { report, outcome }))
+    };
+    let error = domain::Failure {
+        details: vec![domain::Detail { type_url: "x/y".into(), value: vec![1, 2].into() }],
+        ..domain::Failure::new(domain::Code::UNKNOWN, "no luck")
+    };
+    let relabel = Patch { labels: Some(Default::default()), ..Patch::default() };
+    let task = happen(
+        &mut writer,
+        &reader,
+        "t",
+        &[
+            grant(1),
+            Event::Report(report(1, Some(10.0), None)),
+            Event::Report(report(1, Some(20.0), Some("twenty"))),
+            ask(State::Paused),
+            Event::Report(report(1, Some(21.0), None)),
+            Event::Update(Box::new(relabel)),
+            ask(State::Running),
+            ends(1, Outcome::Failed { error, permanent: false }),
+            grant(2),
+            Event::Report(report(2, Some(90.0), None)),
+            ends(2, Outcome::Succeeded(Value::from_json(&serde_json::json!({"n": 1})))),
+        ],
+    )
+    .await;
+    assert_eq!(task.attempt, 2);
+    assert_eq!(task.progress.unwrap().report.percent, Some(90.0));
+    assert!(task.checkpoint.is_some());
+    assert_eq!(reader.next_deadline().await.expect("read"), None);
+}
+
+async fn all_or_nothing(db: Db) {
+    let (mut writer, reader) = store::open(db.url()).await.expect("opened");
+    let now = reader.now().await.expect("a time");
+    create(&mut writer, vec![created(&new_task("b"), now)]).await;
+    let both = ["a", "b"].map(|id| created(&new_task(id), now)).into();
+    let refused = write(&mut writer, Changes { created: both, ..Changes::default() }).await;
+    assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
+    assert!(reader.task(&name("a"), false).await.expect("read").is_none());
+    {
+        let mut dropped = writer.begin().await.expect("begun");
+        let created = vec![created(&new_task("c"), now)];
+        let changes = Changes { created, ..Changes::default() };
+        dropped.write(&changes, now).await.expect("written");
+    }
+    assert!(reader.task(&name("c"), false).await.expect("read").is_none());
+    create(&mut writer, vec![created(&new_task("a"), now)]).await;
+}
+
+async fn what_may_be_picked_and_in_which_order(db: Db) {
+    let (mut writer, reader) = store::open(db.url()).await.expect("opened");
+    let now = reader.now().await.expect("a time");
+    let task = |id: &str, queue: &str, priority, ready: Option<u64>| {
+        let mut new = new_task(id);
+        new.queue = Some(name(queue));
+        new.priority = priority;
+        new.schedule_time = ready.map(|s| now.plus(Duration::from_secs(s)));
+        created(&new, now)
+    };
+    let all = vec![
+        task("old", "a", 0, None),
+        task("young", "a", 0, None),
+        task("urgent", "a", 5, None),
+        task("later", "a", 100, Some(3_600)),
+        task("other", "b", 0, None),
+    ];
+    create(&mut writer, all).await;
+    let lane = |queue: &str| Lane { kind: name("work"), queue: name(queue) };
+    let mut transaction = writer.begin().await.expect("begun");
+    let lanes = transaction.lanes(&[name("none"), name("work")], &[]).await.expect("lanes");
+    assert_eq!(lanes, [lane("a"), lane("b")]);
+    let only = transaction.lanes(&[name("work")], &[name("b")]).await.expect("lanes");
+    assert_eq!(only, [lane("b")]);
+    let picked = transaction.pick(&lane("a"), 10).await.expect("picked");
+    let ids: Vec<&str> = picked.iter().map(|stored| stored.task.id.as_str()).collect();
+    assert_eq!(ids, ["urgent", "old", "young"]);
+    let then = now.plus(Duration::from_secs(7_200));
+    let due = transaction.make_due(then, 10).await.expect("made due");
+    assert_eq!((due.len(), due[0].tasks), (1, 1));
+    let picked = transaction.pick(&lane("a"), 1).await.expect("picked");
+    assert_eq!(picked[0].task.id.as_str(), "later");
+    transaction.rollback().await.expect("rolled back");
+    let next = reader.next_deadline().await.expect("read");
+    assert_eq!(next, Some(now.plus(Duration::from_secs(3_600))));
+}
+
+async fn leases_that_are_over(db: Db) {
+    let (mut writer, reader) = store::open(db.url()).await.expect("opened");
+    let now = reader.now().await.expect("a time");
+    let mut limited = new_task("limited");
+    limited.attempt_timeout = Some(Duration::from_secs(5));
+    create(&mut writer, vec![created(&limited, now), created(&new_task("plain"), now)]).await;
+    happen(&mut writer, &reader, "limited", &[grant(1)]).await;
+    let plain = happen(&mut writer, &reader, "plain", &[grant(2)]).await;
+    let at = |seconds| now.plus(Duration::from_secs(seconds));
+    assert_eq!(reader.overdue(at(0), 10).await.expect("read"), []);
+    let late = reader.overdue(at(20), 10).await.expect("read");
+    assert_eq!((late.len(), late[0].cause), (1, Expiry::AttemptTimeout));
+    assert_eq!(reader.overdue(at(60), 10).await.expect("read").len(), 3);
+    assert!(reader.next_deadline().await.expect("read") < plain.lease().map(|l| l.expire_time));
+    let mut transaction = writer.begin().await.expect("begun");
+    let live = transaction.live_leases().await.expect("counted");
+    assert_eq!(live.values().sum::<u64>(), 2);
+}
+
+async fn retention_takes_the_task_and_later_its_request(db: Db) {
+    let (mut writer, reader) = store::open(db.url()).await.expect("opened");
+    let now = reader.now().await.expect("a time");
+    let cancel =
+        Event::Update(Box::new(Patch { state: Some(State::Cancelled), ..Patch::default() }));
+    let mut own = new_task("own");
+    own.retention = Some(Duration::from_secs(10));
+    for new in [&own, &new_task("default"), &new_task("alive")] {
+        let mut created = created(new, now);
+        created.request = Some((format!("r-{}", new.id), [7; 32]));
+        create(&mut writer, vec![created]).await;
+    }
+    for id in ["own", "default"] {
+        happen(&mut writer, &reader, id, std::slice::from_ref(&cancel)).await;
+    }
+    let day = Duration::from_secs(86_400);
+    assert!(!reader.has_expired(now, day).await.expect("read"));
+    let soon = now.plus(Duration::from_secs(60));
+    assert!(reader.has_expired(soon, day).await.expect("read"));
+    let mut gone = BTreeSet::new();
+    for time in [soon, now.plus(2 * day)] {
+        let mut transaction = writer.begin().await.expect("begun");
+        let tasks = transaction.purge(time, day, 10).await.expect("purged");
+        gone.extend(tasks.into_iter().map(|task| task.id.to_string()));
+        let requests = ["r-own", "r-default", "r-alive"].map(ToOwned::to_owned).into();
+        let wanted = Wanted { requests, ..Wanted::default() };
+        let known = transaction.load(&wanted).await.expect("loaded").requests;
+        assert_eq!(known.len(), if time == soon { 3 } else { 1 }, "{known:?}");
+        transaction.commit().await.expect("committed");
+    }
+    assert_eq!(gone, BTreeSet::from(["own".to_owned(), "default".to_owned()]));
+    assert!(reader.task(&name("alive"), false).await.expect("read").is_some());
+}
+
+/// Every order, with ties and times that are not set, page by page.
+async fn lists_come_whole_and_in_order(db: Db) {
+    let (mut writer, reader) = store::open(db.url()).await.expect("opened");
+    let now = reader.now().await.expect("a time");
+    let mut all = Vec::new();
+    for n in 0..40_u64 {
+        let mut new = new_task(&format!("t{n}"));
+        new.priority = i32::try_from(n % 3).unwrap() - 1;
+        new.labels = [("third".to_owned(), (n % 3).to_string())].into();
+        all.push(created(&new, now.plus(Duration::from_micros(n / 4))));
+    }
+    create(&mut writer, all).await;
+    let cancel =
+        Event::Update(Box::new(Patch { state: Some(State::Cancelled), ..Patch::default() }));
+    for n in (0..40).step_by(5) {
+        happen(&mut writer, &reader, &format!("t{n}"), std::slice::from_ref(&cancel)).await;
+    }
+    let value = |task: &Task, key| match key {
+        OrderKey::CreateTime => task.create_time.micros(),
+        OrderKey::UpdateTime => task.update_time.micros(),
+        OrderKey::EndTime => task.end_time().map_or(i64::MIN, Timestamp::micros),
+        OrderKey::Priority => task.priority.into(),
+    };
+    let directions = [Direction::Ascending, Direction::Descending];
+    let mut orders: Vec<Vec<(OrderKey, Direction)>> = Vec::new();
+    for first in OrderKey::ALL {
+        for up in directions {
+            orders.push(vec![(first, up)]);
+            for second in OrderKey::ALL.into_iter().filter(|second| *second != first) {
+                orders.extend(directions.map(|then| vec![(first, up), (second, then)]));
+            }
+        }
+    }
+    for keys in orders {
+        for (filter, expected) in [("", 40), ("labels.third = \"1\"", 13), ("priority > 5", 0)] {
+            let mut query = ListQuery {
+                filter: Filter::parse(filter).expect("a filter"),
+                order: Order { keys: keys.clone() },
+                after: None,
+                limit: 7,
+                max_bytes: usize::MAX,
+                with_input: false,
+            };
+            let mut listed: Vec<Task> = Vec::new();
+            loop {
+                let page = reader.list(&query).await.expect("listed");
+                assert!(page.tasks.len() <= 7);
+                listed.extend(page.tasks.into_iter().map(|stored| stored.task));
+                if page.next.is_none() {
+                    break;
+                }
+                query.after = page.next;
+            }
+            let ids: BTreeSet<&str> = listed.iter().map(|task| task.id.as_str()).collect();
+            assert_eq!((listed.len(), ids.len()), (expected, expected), "{keys:?} {filter}");
+            assert!(
+                listed.is_sorted_by(|one, two| {
+                    let differs = keys.iter().find(|(k, _)| value(one, *k) != value(two, *k));
+                    differs.is_none_or(|(key, direction)| {
+                        (value(one, *key) < value(two, *key))
+                            == (*direction == Direction::Ascending)
+                    })
+                }),
+                "{keys:?} {filter}"
+            );
+        }
+    }
+}
+
+async fn a_page_ends_before_it_is_too_long(db: Db) {
+    let (mut writer, reader) = store::open(db.url()).await.expect("opened");
+    let now = reader.now().await.expect("a time");
+    let large = serde_json::json!({ "text": "x".repeat(100_000) });
+    let all = (0..30)
+        .map(|n| {
+            let mut new = new_task(&format!("t{n}"));
+            new.input = Some(Object::from_json(large.as_object().unwrap()));
+            created(&new, now)
+        })
+        .collect();
+    create(&mut writer, all).await;
+    let query = ListQuery {
+        filter: Filter::default(),
+        order: Order::default(),
+        after: None,
+        limit: 30,
+        max_bytes: 1_000_000,
+        with_input: true,
+    };
+    let page = reader.list(&query).await.expect("listed");
+    assert!((9..=11).contains(&page.tasks.len()), "{}", page.tasks.len());
+    assert!(page.next.is_some());
+}
+
+#[tokio::test]
+async fn a_second_process_is_kept_out() {
+    let db = Db::sqlite();
+    let first = store::open(db.url()).await.expect("opened");
+    let refused = store::open(db.url()).await.expect_err("refused");
+    assert!(refused.to_string().contains("is open in another process"), "{refused}");
+    drop(first);
+    store::open(db.url()).await.expect("opened again");
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_is_named_with_the_remedy() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = |file: &str| format!("sqlite://{}/{file}", folder.path().display());
+    std::fs::write(folder.path().join("torn.db"), vec![b'x'; 20_000]).unwrap();
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    for (url, expected) in [
+        (path("torn.db"), "is damaged, or no database"),
+        (path("folder"), "is a folder"),
+        (path("none/tasks.db"), "create it first"),
+        ("mysql://x".to_owned(), "not a database that is known"),
+        ("postgres://nobody@127.0.0.1:1/none".to_owned(), "cannot be opened"),
+    ] {
+        let refused = store::open(&url).await.expect_err("refused");
+        assert!(refused.to_string().contains(expected), "{url}: {refused}");
+    }
+}
+
+on_both! {
+    a_whole_life_is_read_back_as_it_was_written,
+    all_or_nothing,
+    what_may_be_picked_and_in_which_order,
+    leases_that_are_over,
+    retention_takes_the_task_and_later_its_request,
+    lists_come_whole_and_in_order,
+    a_page_ends_before_it_is_too_long,
+}
