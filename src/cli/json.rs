@@ -1,14 +1,18 @@
 //! A task as the protobuf JSON mapping has it, which is what grpcurl prints too:
 //! lowerCamelCase, enums by name, times in RFC 3339, 64-bit numbers as text.
 
-use std::sync::LazyLock;
+use std::{io, sync::LazyLock};
 
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use prost_types::FileDescriptorSet;
-use serde_json::Value as Json;
+use serde::Serialize;
+use serde_json::{
+    Serializer, Value as Json,
+    ser::{CompactFormatter, Formatter, PrettyFormatter},
+};
 
-use super::exit::Fault;
+use super::{exit::Fault, text::clean};
 use crate::proto::{DESCRIPTORS, Task};
 
 /// The schema of a task, and of the error details that it may hold.
@@ -23,28 +27,98 @@ static TASK: LazyLock<Option<MessageDescriptor>> = LazyLock::new(|| {
     pool.get_message_by_name("taskwatch.v1.Task")
 });
 
-/// The task as a JSON object.
-pub(super) fn task(task: &Task) -> Result<Json, Fault> {
+/// On one line.
+pub(super) fn compact(task: &Task) -> Result<String, Fault> {
+    write(task, Whole(CompactFormatter))
+}
+
+/// Over several lines, for people too.
+pub(super) fn pretty(task: &Task) -> Result<String, Fault> {
+    write(task, Whole(PrettyFormatter::new()))
+}
+
+fn write(task: &Task, form: impl Formatter) -> Result<String, Fault> {
     let unshowable = |why: &dyn std::fmt::Display| {
-        Fault::failed(format!("cannot show {} as JSON: {why}", task.name))
+        Fault::failed(format!("cannot show {} as JSON: {why}", clean(&task.name)))
     };
     let descriptor = TASK.clone().ok_or_else(|| unshowable(&"the compiled protos are damaged"))?;
     let mut task = task.clone();
     let unknown = take_unknown_details(&mut task, &descriptor);
     let bytes = task.encode_to_vec();
     let message = DynamicMessage::decode(descriptor, &bytes[..]).map_err(|e| unshowable(&e))?;
-    let options = SerializeOptions::new();
-    let mut json = message
-        .serialize_with_options(serde_json::value::Serializer, &options)
-        .map_err(|e| unshowable(&e))?;
-    if !unknown.is_empty()
-        && let Some(error) = json.get_mut("error").and_then(Json::as_object_mut)
-        && let Some(details) =
-            error.entry("details").or_insert_with(|| Json::Array(Vec::new())).as_array_mut()
-    {
-        details.extend(unknown);
+    let (mut text, options) = (Vec::new(), SerializeOptions::new());
+    let mut writer = Serializer::with_formatter(&mut text, form);
+    if unknown.is_empty() {
+        // Straight from the message: its fields in the contract's order.
+        message.serialize_with_options(&mut writer, &options).map_err(|e| unshowable(&e))?;
+    } else {
+        let json = message.serialize_with_options(serde_json::value::Serializer, &options);
+        let mut json = json.map_err(|e| unshowable(&e))?;
+        if let Some(error) = json.get_mut("error").and_then(Json::as_object_mut) {
+            let details = error.entry("details").or_insert_with(|| Json::Array(Vec::new()));
+            details.as_array_mut().into_iter().for_each(|list| list.extend(unknown.clone()));
+        }
+        json.serialize(&mut writer).map_err(|e| unshowable(&e))?;
     }
-    Ok(json)
+    String::from_utf8(text).map_err(|e| unshowable(&e))
+}
+
+/// Numbers of a Struct are doubles; a whole one is written as one: 3, not 3.0.
+struct Whole<F>(F);
+
+impl<F: Formatter> Formatter for Whole<F> {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        /// Beyond it, not every whole number is a double.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        if value.fract() == 0.0 && value.abs() <= EXACT {
+            return write!(writer, "{value:.0}");
+        }
+        self.0.write_f64(writer, value)
+    }
+
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array(writer)
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_array_value(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array_value(writer)
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_object_key(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(writer)
+    }
+
+    fn end_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object_value(writer)
+    }
 }
 
 /// An Any of a type that nobody here knows has no JSON of its own: its bytes are
@@ -64,16 +138,6 @@ fn take_unknown_details(task: &mut Task, descriptor: &MessageDescriptor) -> Vec<
         serde_json::json!({"@type": any.type_url, "@value": BASE64_STANDARD.encode(any.value)})
     };
     unknown.into_iter().map(shown).collect()
-}
-
-/// On one line.
-pub(super) fn compact(one: &Task) -> Result<String, Fault> {
-    Ok(task(one)?.to_string())
-}
-
-/// Over several lines, for people too.
-pub(super) fn pretty(one: &Task) -> Result<String, Fault> {
-    Ok(format!("{:#}", task(one)?))
 }
 
 #[cfg(test)]
