@@ -17,8 +17,6 @@ use crate::{
 
 /// How often the time left is drawn again.
 const TICK: Duration = Duration::from_secs(1);
-/// Faster than anyone reads.
-const FASTEST: Duration = Duration::from_millis(50);
 
 /// Follows `name` and shows its states, through whatever cuts the connection;
 /// gives the terminal state.
@@ -28,9 +26,8 @@ pub(super) async fn follow(
     name: &str,
     show: &mut Show,
 ) -> Result<Task, Fault> {
-    // JSON is for programs, which may want every state that there is.
-    let min_interval = if show.is_json() { Duration::ZERO } else { FASTEST };
-    let mut watch = client.watch(name, WatchOptions { min_interval, ..WatchOptions::default() });
+    let options = WatchOptions { min_interval: show.min_interval(), ..WatchOptions::default() };
+    let mut watch = client.watch(name, options);
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut cut = false;
@@ -76,8 +73,9 @@ pub(super) async fn to_the_end(
 ) -> Result<Exit, Fault> {
     let mut show = match (json, out::is_terminal()) {
         (true, _) => Show::json(),
-        (false, true) => Show::bar(&super::show::bars(), name),
-        (false, false) => Show::lines(),
+        // Its name stands above: beside a bar there is no room for it.
+        (false, true) => Show::bar(&super::show::bars(), ""),
+        (false, false) => Show::lines(name),
     };
     let task = tokio::select! {
         task = follow(client, server, name, &mut show) => Some(task?),

@@ -23,7 +23,7 @@ pub(super) fn detail(task: &Task, rate: Option<f64>, left: Option<Duration>) -> 
     let Some(progress) = &task.progress else { return String::new() };
     let mut notes = Vec::new();
     let unit = clean(&progress.unit);
-    let bytes = matches!(&*unit, "bytes" | "byte" | "B");
+    let bytes = is_bytes(&unit);
     let shown = |n: i64| if bytes { size(n) } else { n.to_string() };
     let unit = if bytes || unit.is_empty() { String::new() } else { format!(" {unit}") };
     match (progress.completed_units, progress.total_units) {
@@ -31,19 +31,31 @@ pub(super) fn detail(task: &Task, rate: Option<f64>, left: Option<Duration>) -> 
         (done, 0) => notes.push(format!("{}{unit}", shown(done))),
         (done, total) => notes.push(format!("{}/{}{unit}", shown(done), shown(total))),
     }
-    if let Some(rate) = rate.filter(|_| task.end_time.is_none()) {
-        #[expect(clippy::cast_possible_truncation, reason = "bytes a second, to look at")]
-        notes.push(if bytes { format!("{}/s", size(rate as i64)) } else { format!("{rate:.1}/s") });
-    }
-    if let Some(left) = left.filter(|_| task.end_time.is_none()) {
-        notes.push(format!("{} left", span(left)));
-    }
+    notes.extend(pace(task, rate, left));
     let message = clean(&progress.message);
     match (message.is_empty(), notes.is_empty()) {
         (_, true) => message,
         (true, false) => format!("({})", notes.join(", ")),
         (false, false) => format!("{message} ({})", notes.join(", ")),
     }
+}
+
+/// How fast it goes and how long it still takes, where that is known and it goes on.
+pub(super) fn pace(task: &Task, rate: Option<f64>, left: Option<Duration>) -> Vec<String> {
+    if task.end_time.is_some() {
+        return Vec::new();
+    }
+    let bytes = task.progress.as_ref().is_some_and(|progress| is_bytes(&progress.unit));
+    #[expect(clippy::cast_possible_truncation, reason = "bytes a second, to look at")]
+    let rate =
+        rate.map(
+            |rate| if bytes { format!("{}/s", size(rate as i64)) } else { format!("{rate:.1}/s") },
+        );
+    rate.into_iter().chain(left.map(|left| format!("{} left", span(left)))).collect()
+}
+
+fn is_bytes(unit: &str) -> bool {
+    matches!(unit, "bytes" | "byte" | "B")
 }
 
 /// 0 to 100, where it is known.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     exit::Fault,
     json,
-    line::{detail, percent, with_pace},
+    line::{detail, pace, percent, with_pace},
     out,
     pace::Pace,
     text::{clean, state, time},
@@ -18,6 +18,8 @@ use crate::proto::Task;
 
 /// Steps of a bar: tenths of a percent.
 const STEPS: u64 = 1_000;
+const WITH_PERCENT: &str = "{prefix}[{bar:20}] {percent:>3} % {wide_msg}";
+const WITHOUT_PERCENT: &str = "{prefix}{spinner} {wide_msg}";
 
 /// Where the bars of this process are drawn: all on one standard output.
 pub(super) fn bars() -> MultiProgress {
@@ -35,22 +37,23 @@ pub(super) struct Show {
 
 enum Form {
     Bar(ProgressBar),
-    Lines { said: String },
+    Lines { label: String, said: String },
     Json,
 }
 
 impl Show {
     /// A bar among others; its label stands before it.
     pub(super) fn bar(bars: &MultiProgress, label: &str) -> Self {
-        let bar = bars.add(ProgressBar::no_length());
-        bar.set_prefix(clean(label));
-        bar.set_style(style("{prefix} {spinner} {wide_msg}"));
+        let label = if label.is_empty() { String::new() } else { format!("{} ", clean(label)) };
+        // Dressed before it is drawn for the first time.
+        let bar = ProgressBar::no_length().with_prefix(label).with_style(style(WITHOUT_PERCENT));
+        let bar = bars.add(bar);
         Self::new(Form::Bar(bar))
     }
 
-    /// A line for each state that differs from the last one.
-    pub(super) fn lines() -> Self {
-        Self::new(Form::Lines { said: String::new() })
+    /// A line for each state that differs from the last one; its label stands before it.
+    pub(super) fn lines(label: &str) -> Self {
+        Self::new(Form::Lines { label: clean(label), said: String::new() })
     }
 
     /// Every state as JSON, on one line.
@@ -62,9 +65,16 @@ impl Show {
         Self { form, pace: Pace::default(), last: None, ends_at: None }
     }
 
-    /// Whether it shows JSON alone.
-    pub(super) fn is_json(&self) -> bool {
-        matches!(self.form, Form::Json)
+    /// How close to one another states are worth showing.
+    pub(super) fn min_interval(&self) -> Duration {
+        match self.form {
+            // Faster than anyone reads.
+            Form::Bar(_) => Duration::from_millis(50),
+            // Every line stays.
+            Form::Lines { .. } => Duration::from_millis(500),
+            // Programs may want every state that there is.
+            Form::Json => Duration::ZERO,
+        }
     }
 
     /// Shows a new state.
@@ -107,13 +117,8 @@ impl Show {
                 draw_bar(bar, task, rate, left);
                 Ok(())
             }
-            Form::Lines { said } => {
-                let text = format!(
-                    "{} {:<9} {}",
-                    clean(&task.name),
-                    state(task),
-                    with_pace(task, rate, left)
-                );
+            Form::Lines { label, said } => {
+                let text = format!("{label} {:<9} {}", state(task), with_pace(task, rate, left));
                 let text = text.trim_end().to_owned();
                 if *said == text {
                     return Ok(());
@@ -128,26 +133,27 @@ impl Show {
 }
 
 fn draw_bar(bar: &ProgressBar, task: &Task, rate: Option<f64>, left: Option<Duration>) {
-    let text = format!("{:<9} {}", state(task), detail(task, rate, left));
-    bar.set_message(text.trim_end().to_owned());
     match percent(task) {
         Some(percent) => {
-            bar.set_style(
-                style("{prefix} [{bar:24}] {percent:>3} % {wide_msg}").progress_chars("=> "),
-            );
-            bar.set_length(STEPS);
+            bar.set_style(style(WITH_PERCENT).progress_chars("=> "));
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
                 reason = "0 to 1,000"
             )]
-            bar.set_position((percent.clamp(0.0, 100.0) * 10.0).round() as u64);
+            let steps = (percent.clamp(0.0, 100.0) * 10.0).round() as u64;
+            bar.update(|drawn| {
+                drawn.set_len(STEPS);
+                drawn.set_pos(steps);
+            });
         }
-        None => {
-            bar.set_style(style("{prefix} {spinner} {wide_msg}"));
-            bar.tick();
-        }
+        None => bar.set_style(style(WITHOUT_PERCENT)),
     }
+    // A narrow terminal cuts the end: the message, not the pace.
+    let pace = pace(task, rate, left).join(", ");
+    let gap = if pace.is_empty() { "" } else { "  " };
+    let text = format!("{:<9} {pace}{gap}{}", state(task), detail(task, None, None));
+    bar.set_message(text.trim_end().to_owned());
 }
 
 /// Falls back to the library's own bar where a template is wrong, which a test rules
@@ -194,8 +200,7 @@ mod tests {
         show.close();
         assert_eq!(
             term.contents(),
-            "tasks/a [=========>              ]  40 % RUNNING   copying (4/10 files, 1.0/s, 6 s \
-             left)"
+            "tasks/a [========>           ]  40 % RUNNING   1.0/s, 6 s left  copying (4/10 files)"
         );
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     args::{ServerArgs, task_name},
     exit::{Exit, Fault},
-    explain, follow,
+    explain, follow, out,
 };
 use crate::proto::TaskView;
 
@@ -32,5 +32,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     // A watch would wait for a server that is not there; who begins one wants to know.
     let found = client.get(&args.name, TaskView::Basic).await;
     found.map_err(|status| explain::fault(&status, server))?;
+    if out::is_terminal() && !args.json {
+        out::line(&args.name)?;
+    }
     follow::to_the_end(&client, server, &args.name, args.json).await
 }

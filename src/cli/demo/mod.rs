@@ -202,7 +202,8 @@ fn request(kind: &str, input: &serde_json::Value) -> CreateTaskRequest {
 }
 
 fn show(bars: &MultiProgress, kind: &str) -> Show {
-    if out::is_terminal() { Show::bar(bars, &format!("{kind:<8}")) } else { Show::lines() }
+    let label = format!("{kind:<8}");
+    if out::is_terminal() { Show::bar(bars, &label) } else { Show::lines(&label) }
 }
 
 /// Calls as they can be pasted.
