@@ -264,7 +264,8 @@ pub(super) async fn in_time<T>(
         .unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer in time".into())))
 }
 
-/// The rows of a query. Placeholders are `$1`, `$2`, … for both databases.
+/// The rows of a query. Placeholders are `$1`, `$2`, … for both databases, but for
+/// long lists: see [`placeholders`].
 pub(super) async fn query(
     db: &impl ConnectionTrait,
     sql: &str,
@@ -317,12 +318,24 @@ pub(super) fn shaped<T>(mut list: &[T]) -> impl Iterator<Item = &[T]> {
     })
 }
 
-/// `($1, $2), ($3, $4)`: placeholders for so many rows of so many columns.
-pub(super) fn placeholders(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let columns: Vec<String> =
-            (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
-        format!("({})", columns.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+/// Placeholders for so many rows of so many columns, which must be all that the
+/// statement has: `(?, ?), (?, ?)` on SQLite, which looks up a numbered one by going
+/// through all of them, and `($1, $2), ($3, $4)` on PostgreSQL.
+pub(super) fn placeholders(db: &impl ConnectionTrait, rows: usize, columns: usize) -> String {
+    let numbered = is_postgres(db);
+    let mut text = String::with_capacity(rows * (columns * 6 + 4));
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 1..=columns {
+            text.push_str(if column == 1 { "" } else { ", " });
+            if numbered {
+                text.push('$');
+                text.push_str(&(row * columns + column).to_string());
+            } else {
+                text.push('?');
+            }
+        }
+        text.push(')');
+    }
+    text
 }

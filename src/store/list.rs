@@ -156,7 +156,7 @@ async fn tasks(
     rows: &[i64],
     with_input: bool,
 ) -> Result<Vec<Stored>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.row IN {}", placeholders(1, rows.len()));
+    let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.row IN {}", placeholders(db, 1, rows.len()));
     let mut all = Vec::with_capacity(rows.len());
     for row in query(db, &sql, rows.iter().map(|row| (*row).into())).await? {
         all.push(stored(&row)?);

@@ -96,7 +96,7 @@ impl Transaction<'_> {
             *lanes.entry(lane).or_default() += 1;
         }
         for piece in super::connection::shaped(&rows) {
-            let list = placeholders(1, piece.len());
+            let list = placeholders(db, 1, piece.len());
             let sql = format!("UPDATE tasks SET due = 1 WHERE row IN {list}");
             execute(db, &sql, piece.iter().map(|row| (*row).into())).await?;
         }

@@ -36,7 +36,7 @@ impl Transaction<'_> {
         }
         let mut gone: Vec<Stored> = Vec::with_capacity(rows.len());
         for piece in shaped(&rows) {
-            let list = placeholders(1, piece.len());
+            let list = placeholders(self.db()?, 1, piece.len());
             let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.row IN {list}");
             for row in query(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await? {
                 gone.push(stored(&row)?);

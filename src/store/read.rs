@@ -28,7 +28,7 @@ impl Reader {
     pub async fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Stored>, StoreError> {
         let mut all = Vec::with_capacity(ids.len());
         for ids in shaped(ids) {
-            let list = placeholders(1, ids.len());
+            let list = placeholders(&self.db, 1, ids.len());
             let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.id IN {list}");
             let rows = query(&self.db, &sql, ids.iter().map(|id| id.as_str().into())).await?;
             for row in &rows {

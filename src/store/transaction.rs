@@ -82,7 +82,7 @@ impl Transaction<'_> {
         let mut requests: Vec<&str> = wanted.requests.iter().map(String::as_str).collect();
         requests.sort_unstable();
         for piece in shaped(&requests) {
-            let list = placeholders(1, piece.len());
+            let list = placeholders(db, 1, piece.len());
             let lock = if postgres { "ORDER BY request_id FOR UPDATE" } else { "" };
             let sql = format!(
                 "SELECT request_id, digest, task_id FROM requests WHERE request_id IN {list} {lock}"
@@ -102,7 +102,7 @@ impl Transaction<'_> {
         let mut ids: Vec<&str> = wanted.ids.iter().map(Name::as_str).collect();
         ids.sort_unstable();
         for piece in shaped(&ids) {
-            let list = placeholders(1, piece.len());
+            let list = placeholders(db, 1, piece.len());
             let lock = if postgres { "ORDER BY t.id FOR UPDATE OF t" } else { "" };
             let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.id IN {list} {lock}");
             for row in query(db, &sql, piece.iter().map(|id| (*id).into())).await? {
@@ -175,7 +175,7 @@ pub(super) async fn inputs(
     let rows: Vec<i64> = tasks.iter().map(|stored| stored.row).collect();
     let mut found = std::collections::HashMap::new();
     for piece in shaped(&rows) {
-        let list = placeholders(1, piece.len());
+        let list = placeholders(db, 1, piece.len());
         let sql = format!("SELECT row, input FROM inputs WHERE row IN {list}");
         for row in query(db, &sql, piece.iter().map(|row| (*row).into())).await? {
             found.insert(row.try_get_by_index::<i64>(0)?, row.try_get_by_index::<Vec<u8>>(1)?);

@@ -202,7 +202,7 @@ impl Transaction<'_> {
             self.remove(table, &rows).await?;
         }
         for piece in shaped(deleted) {
-            let list = placeholders(1, piece.len());
+            let list = placeholders(self.db()?, 1, piece.len());
             let sql = format!("DELETE FROM requests WHERE task_id IN {list}");
             let ids = piece.iter().map(|stored| stored.task.id.as_str().into());
             execute(self.db()?, &sql, ids).await?;
@@ -219,7 +219,7 @@ impl Transaction<'_> {
         conflict: &str,
     ) -> Result<(), StoreError> {
         for piece in shaped(rows) {
-            let list = placeholders(piece.len(), piece[0].len());
+            let list = placeholders(self.db()?, piece.len(), piece[0].len());
             let sql = format!("INSERT INTO {table} ({columns}) VALUES {list} {conflict}");
             let inserted = execute(self.db()?, &sql, piece.iter().flatten().cloned()).await?;
             if inserted < piece.len() as u64 {
@@ -247,7 +247,7 @@ impl Transaction<'_> {
             .collect();
         let sets = sets.join(", ");
         for piece in shaped(rows) {
-            let list = placeholders(piece.len(), columns.len() + 1);
+            let list = placeholders(self.db()?, piece.len(), columns.len() + 1);
             let sql = format!(
                 "UPDATE {table} SET {sets} FROM (VALUES {list}) AS v WHERE {table}.row = v.column1"
             );
@@ -258,7 +258,7 @@ impl Transaction<'_> {
 
     pub(super) async fn remove(&mut self, table: &str, rows: &[i64]) -> Result<(), StoreError> {
         for piece in shaped(rows) {
-            let list = placeholders(1, piece.len());
+            let list = placeholders(self.db()?, 1, piece.len());
             let sql = format!("DELETE FROM {table} WHERE row IN {list}");
             execute(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await?;
         }
