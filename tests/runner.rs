@@ -105,7 +105,7 @@ impl House {
     }
 
     async fn task(&self, id: &TaskId) -> Task {
-        self.tasks.get(id, false).await.unwrap().task.task.clone()
+        Task::clone(&self.tasks.get(id, false).await.unwrap().task.task)
     }
 
     async fn until(&self, id: &str, holds: impl Fn(&Task) -> bool) -> Task {

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use support::db::{Db, on_both};
 use taskwatch::{
@@ -36,7 +36,8 @@ fn new_task(id: &str) -> NewTask {
 }
 
 fn created(new: &NewTask, now: Timestamp) -> Created {
-    Created { task: domain::create(new, now), input: new.input.clone(), request: None }
+    let task = domain::create(new, now).into();
+    Created { task, input: new.input.clone(), request: None }
 }
 
 fn event(task: &Task, event: &Event, now: Timestamp) -> Task {
@@ -80,11 +81,11 @@ async fn stored(reader: &Reader, id: &str) -> Stored {
 
 /// Applies events to a task, a commit for each, and checks that it is read back as
 /// it was written.
-async fn happen(writer: &mut Writer, reader: &Reader, id: &str, events: &[Event]) -> Task {
+async fn happen(writer: &mut Writer, reader: &Reader, id: &str, events: &[Event]) -> Arc<Task> {
     for what in events {
         let before = stored(reader, id).await;
         let now = reader.now().await.expect("a time");
-        let after = event(&before.task, what, now);
+        let after = Arc::new(event(&before.task, what, now));
         let changed = vec![(before, after.clone())];
         write(writer, Changes { changed, ..Changes::default() }).await.expect("written");
         assert_eq!(stored(reader, id).await.task, after, "after {what:?}");
@@ -109,7 +110,7 @@ async fn a_whole_life_is_read_back_as_it_was_written(db: Db) {
     let now = reader.now().await.expect("a time");
     create(&mut writer, vec![created(&new, now)]).await;
     let first = stored(&reader, "t").await;
-    assert_eq!(first.task, domain::create(&new, now));
+    assert_eq!(*first.task, domain::create(&new, now));
     assert_eq!(first.input, new.input);
 
     let ask = |state| Event::Update(Box::new(Patch { state: Some(state), ..Patch::default() }));
@@ -142,7 +143,7 @@ async fn a_whole_life_is_read_back_as_it_was_written(db: Db) {
     )
     .await;
     assert_eq!(task.attempt, 2);
-    assert_eq!(task.progress.unwrap().report.percent, Some(90.0));
+    assert_eq!(task.progress.as_ref().unwrap().report.percent, Some(90.0));
     assert!(task.checkpoint.is_some());
     assert_eq!(reader.next_deadline().await.expect("read"), None);
 }
@@ -298,7 +299,7 @@ async fn lists_come_whole_and_in_order(db: Db) {
                 max_bytes: usize::MAX,
                 with_input: false,
             };
-            let mut listed: Vec<Task> = Vec::new();
+            let mut listed: Vec<Arc<Task>> = Vec::new();
             loop {
                 let page = reader.list(&query).await.expect("listed");
                 assert!(page.tasks.len() <= 7);

@@ -67,7 +67,7 @@ impl House {
     /// Creates them in one commit, and tells the hub.
     async fn create(&mut self, tasks: Vec<Task>) {
         let created = tasks.iter().map(|task| Created {
-            task: task.clone(),
+            task: task.clone().into(),
             input: Some(input()),
             request: None,
         });
@@ -79,8 +79,8 @@ impl House {
     async fn commit(&mut self, name: &str, status: Status) -> Task {
         let before = self.stored(name).await;
         let revision = before.task.revision + 1;
-        let after = Task { status, revision, settled_revision: revision, ..before.task.clone() };
-        let changed = vec![(before, after.clone())];
+        let after = Task { status, revision, settled_revision: revision, ..(*before.task).clone() };
+        let changed = vec![(before, after.clone().into())];
         self.write(Changes { changed, ..Changes::default() }).await;
         after
     }

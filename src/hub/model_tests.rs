@@ -142,7 +142,7 @@ impl Client {
         }
         match self.listener.next(Instant::now()) {
             Ok(Next::Task(snapshot)) => {
-                let Task { id, revision, .. } = &snapshot.task;
+                let Task { id, revision, .. } = &*snapshot.task;
                 let last = self.view.insert(id.clone(), *revision);
                 prop_assert!(last.is_none_or(|last| last < *revision), "{id} {last:?} {revision}");
             }

@@ -10,15 +10,15 @@ use crate::domain::{Object, Task, Timestamp};
 #[derive(Debug)]
 pub struct Snapshot {
     /// The state.
-    pub task: Task,
+    pub task: Arc<Task>,
     basic: OnceLock<Bytes>,
     full: OnceLock<Bytes>,
 }
 
 impl Snapshot {
     /// A state that nobody has encoded yet.
-    pub fn new(task: Task) -> Self {
-        Self { task, basic: OnceLock::new(), full: OnceLock::new() }
+    pub fn new(task: impl Into<Arc<Task>>) -> Self {
+        Self { task: task.into(), basic: OnceLock::new(), full: OnceLock::new() }
     }
 
     /// The wire form without the input, made by the first who asks.
@@ -31,7 +31,7 @@ impl Snapshot {
         self.full.get_or_init(encode).clone()
     }
 
-    pub(super) const fn version(&self) -> Version {
+    pub(super) fn version(&self) -> Version {
         Version { create_time: self.task.create_time, revision: self.task.revision }
     }
 }

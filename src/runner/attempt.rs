@@ -133,13 +133,13 @@ impl Attempt {
             abandon_at: None,
         };
         Some(Self {
-            id: task.id,
-            kind: task.kind,
+            id: task.id.clone(),
+            kind: task.kind.clone(),
             number: task.attempt,
             token,
             input: input.map(|input| input.to_json()).unwrap_or_default(),
-            checkpoint: task.checkpoint.map(|checkpoint| checkpoint.to_json()),
-            kept_progress: task.progress.map(|progress| progress.report),
+            checkpoint: task.checkpoint.as_ref().map(|checkpoint| checkpoint.to_json()),
+            kept_progress: task.progress.as_ref().map(|progress| progress.report.clone()),
             outbox: Outbox::new(),
             control: watch::Sender::new(control),
             time,

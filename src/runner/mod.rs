@@ -199,7 +199,7 @@ impl Inner {
             .filter_map(|leased| {
                 let token = leased.task.lease()?.token;
                 let report = Report { token, progress: None, checkpoint: None };
-                Some((leased.task.id, Finish { report, outcome: Outcome::Released }))
+                Some((leased.task.id.clone(), Finish { report, outcome: Outcome::Released }))
             })
             .collect();
         if outcomes.is_empty() {

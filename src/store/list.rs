@@ -49,7 +49,7 @@ fn keys(order: &Order) -> Vec<(OrderKey, Direction)> {
 }
 
 fn cursor(last: &Stored, keys: &[(OrderKey, Direction)]) -> Cursor {
-    let Task { create_time, update_time, priority, .. } = &last.task;
+    let Task { create_time, update_time, priority, .. } = &*last.task;
     let value = |key: &OrderKey| match key {
         OrderKey::CreateTime => Some(create_time.micros()),
         OrderKey::UpdateTime => Some(update_time.micros()),

@@ -33,7 +33,7 @@ pub struct Stored {
     /// The store's own number of its row.
     pub row: i64,
     /// The task.
-    pub task: Task,
+    pub task: Arc<Task>,
     /// Its input, where it was asked for.
     pub input: Option<Object>,
 }
@@ -132,7 +132,7 @@ pub struct Changes {
     /// New tasks with their inputs, and the request id that each was created under.
     pub created: Vec<Created>,
     /// Tasks that changed: before, and after. The store writes only what differs.
-    pub changed: Vec<(Stored, Task)>,
+    pub changed: Vec<(Stored, Arc<Task>)>,
     /// Rows that are to go, with the request ids that lead to them.
     pub deleted: Vec<Stored>,
     /// Kinds that a remote worker asked for.
@@ -143,7 +143,7 @@ pub struct Changes {
 #[derive(Debug)]
 pub struct Created {
     /// The task.
-    pub task: Task,
+    pub task: Arc<Task>,
     /// Its input.
     pub input: Option<Object>,
     /// The request that created it.

@@ -1,7 +1,7 @@
 //! Ended tasks that were kept long enough, and request ids that need not be
 //! remembered any longer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     StoreError, Stored, Task, Timestamp, Transaction,
@@ -26,7 +26,7 @@ impl Transaction<'_> {
         now: Timestamp,
         retention: Duration,
         limit: u64,
-    ) -> Result<Vec<Task>, StoreError> {
+    ) -> Result<Vec<Arc<Task>>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let sql = format!("{EXPIRED} LIMIT $3");
         let values = [now.micros().into(), now.minus(retention).micros().into(), limit.into()];
@@ -47,14 +47,12 @@ impl Transaction<'_> {
         }
         let hour = i64::try_from(REQUEST_ID_KEPT.as_micros()).unwrap_or(i64::MAX);
         for piece in shaped(&gone) {
-            let values = std::iter::once(hour.into())
-                .chain(piece.iter().map(|stored| stored.task.id.as_str().into()));
-            let list: Vec<String> = (2..piece.len() + 2).map(|n| format!("${n}")).collect();
+            let list = placeholders(self.db()?, 1, piece.len());
             let sql = format!(
-                "UPDATE requests SET expire_time = create_time + $1 WHERE task_id IN ({})",
-                list.join(", ")
+                "UPDATE requests SET expire_time = create_time + {hour} WHERE task_id IN {list}"
             );
-            execute(self.db()?, &sql, values).await?;
+            let ids = piece.iter().map(|stored| stored.task.id.as_str().into());
+            execute(self.db()?, &sql, ids).await?;
         }
         let sql = "DELETE FROM requests WHERE expire_time <= $1";
         execute(self.db()?, sql, [now.micros().into()]).await?;

@@ -225,7 +225,7 @@ pub(super) fn stored(row: &QueryResult) -> Result<Stored, StoreError> {
             .transpose()?,
         last_outcome,
     };
-    Ok(Stored { row: number, task, input: None })
+    Ok(Stored { row: number, task: Arc::new(task), input: None })
 }
 
 fn sixteen(bytes: Vec<u8>) -> Option<[u8; 16]> {

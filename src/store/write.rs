@@ -1,6 +1,8 @@
 //! Writing what a batch of commands changed: only what differs, in few statements
 //! of many rows.
 
+use std::sync::Arc;
+
 use sea_orm::Value as Sql;
 
 use super::{
@@ -147,7 +149,7 @@ impl Transaction<'_> {
 
     async fn change(
         &mut self,
-        changed: &[(Stored, Task)],
+        changed: &[(Stored, Arc<Task>)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let (mut states, mut settled) = (Vec::new(), Vec::new());

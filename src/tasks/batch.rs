@@ -29,7 +29,7 @@ pub(super) struct Batch<'a> {
 /// One task: what it was, and what it has become.
 struct Work {
     before: Option<Stored>,
-    after: Option<Task>,
+    after: Option<Arc<Task>>,
     input: Option<Object>,
     request: Option<(String, [u8; 32])>,
 }
@@ -66,15 +66,14 @@ pub(super) fn wanted(commands: &[Command]) -> Wanted {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(settings: &'a Settings, loaded: Loaded) -> Self {
+    /// Of commands that name so many tasks.
+    pub(super) fn new(settings: &'a Settings, loaded: Loaded, named: usize) -> Self {
         let Loaded { now, tasks, requests } = loaded;
-        let works = tasks
-            .into_iter()
-            .map(|(id, stored)| {
-                let (after, input) = (Some(stored.task.clone()), stored.input.clone());
-                (id, Work { before: Some(stored), after, input, request: None })
-            })
-            .collect();
+        let mut works = HashMap::with_capacity(named);
+        works.extend(tasks.into_iter().map(|(id, stored)| {
+            let (after, input) = (Some(stored.task.clone()), stored.input.clone());
+            (id, Work { before: Some(stored), after, input, request: None })
+        }));
         Self { settings, now, works, requests, created: Vec::new() }
     }
 
@@ -159,7 +158,7 @@ impl<'a> Batch<'a> {
 
     fn insert(&mut self, create: &Create) -> Full {
         let id = create.new.id.clone();
-        let task = domain::create(&create.new, self.now);
+        let task = Arc::new(domain::create(&create.new, self.now));
         if let Some((request, digest)) = &create.request {
             let remembered = RememberedRequest { digest: *digest, task: id.clone() };
             self.requests.insert(request.clone(), remembered);
@@ -212,7 +211,7 @@ impl<'a> Batch<'a> {
             input: work.input.as_ref(),
         };
         if let Some(next) = domain::apply(task, event, &context)? {
-            work.after = Some(next);
+            work.after = Some(Arc::new(next));
         }
         Ok(())
     }
@@ -226,7 +225,7 @@ impl<'a> Batch<'a> {
     }
 
     fn answer(&self, id: &TaskId) -> Answer {
-        let task = self.works.get(id).and_then(|work| work.after.as_ref());
+        let task = self.works.get(id).and_then(|work| work.after.as_deref());
         let lease = task.and_then(Task::lease);
         Answer {
             wanted: task.map_or(State::Cancelling, Task::state),

@@ -1,7 +1,7 @@
 //! What is asked of the committer, and what it answers: each command once
 //! applied, and again where a transaction has to be repeated.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -49,7 +49,7 @@ pub struct LeaseRequest {
 #[derive(Clone, Debug)]
 pub struct Leased {
     /// The task, RUNNING, with its live lease (token, expiry, time limit) inside.
-    pub task: Task,
+    pub task: Arc<Task>,
     /// Its input.
     pub input: Option<Object>,
 }

@@ -100,9 +100,10 @@ async fn attempt(
 ) -> Result<Committed, Failed> {
     let settings = &shared.settings;
     let mut transaction = writer.begin().await?;
-    let loaded = transaction.load(&wanted(commands)).await?;
+    let wanted = wanted(commands);
+    let loaded = transaction.load(&wanted).await?;
     let applied = catch_unwind(AssertUnwindSafe(|| {
-        let mut batch = Batch::new(settings, loaded);
+        let mut batch = Batch::new(settings, loaded, wanted.ids.len());
         let now = batch.now();
         let outcomes: Vec<Outcome> =
             commands.iter().map(|command| batch.apply(command, &shared.queue)).collect();
@@ -128,7 +129,7 @@ async fn attempt(
             Command::Purge { limit, .. } => {
                 let gone = transaction.purge(now, settings.retention, *limit).await?;
                 *outcome = Outcome::More(gone.len() as u64 >= *limit);
-                news.extend(gone.into_iter().map(|task| News::Deleted(task.id)));
+                news.extend(gone.into_iter().map(|task| News::Deleted(task.id.clone())));
             }
             Command::Create { .. }
             | Command::Update { .. }
@@ -245,7 +246,7 @@ fn granted(
     request: &LeaseRequest,
     stored: &Stored,
     now: Timestamp,
-) -> Result<Task, Error> {
+) -> Result<Arc<Task>, Error> {
     let grant = Grant {
         worker: request.worker.clone(),
         token: domain::Token(rand::random()),
@@ -255,7 +256,7 @@ fn granted(
     let kind = settings.kind(&stored.task.kind);
     let context = Context { now, kind, jitter: 0.0, input: None };
     domain::apply(&stored.task, &Event::Lease(grant), &context)
-        .map(|task| task.unwrap_or_else(|| stored.task.clone()))
+        .map(|task| task.map_or_else(|| stored.task.clone(), Arc::new))
 }
 
 /// After the commit, and only then: the news, the answers, the waiting workers.
@@ -309,8 +310,8 @@ fn lane_of(task: &Task) -> Option<Lane> {
 
 /// Lanes in which tasks can be handed out from now on.
 fn ready(changes: &Changes, now: Timestamp) -> Vec<Due> {
-    let created = changes.created.iter().map(|created| (None, &created.task));
-    let changed = changes.changed.iter().map(|(before, after)| (Some(&before.task), after));
+    let created = changes.created.iter().map(|created| (None, &*created.task));
+    let changed = changes.changed.iter().map(|(before, after)| (Some(&*before.task), &**after));
     let mut lanes: Vec<Due> = Vec::new();
     for (before, task) in created.chain(changed) {
         let is_ready = |task: &Task| task.status == Status::Queued && task.ready_time <= now;

@@ -58,10 +58,11 @@ impl Watch {
     /// A watch by one who has registered, and then read `task`.
     pub(super) fn over(
         follower: Follower,
-        task: Task,
+        task: impl Into<Arc<Task>>,
         input: Option<Object>,
         options: &WatchOptions,
     ) -> Self {
+        let task = task.into();
         let pace = Pace::new(options, &task, Instant::now());
         follower.offer(&Arc::new(Snapshot::new(task)));
         Self { follower, input, pace, over: false }

@@ -62,7 +62,7 @@ pub(in crate::runner) fn attempt(input: &Json, checkpoint: Option<&Json>) -> Arc
         by_runner: true,
     });
     let task = apply(&task, &lease, &context(now)).unwrap().unwrap();
-    Arc::new(Attempt::new(Leased { task, input: Some(object(input)) }).unwrap())
+    Arc::new(Attempt::new(Leased { task: task.into(), input: Some(object(input)) }).unwrap())
 }
 
 fn context(now: Timestamp) -> Context<'static> {
@@ -165,7 +165,10 @@ impl Memory {
                     duration: request.duration,
                     by_runner: request.by_runner,
                 };
-                Leased { task: self.event(&id, &Event::Lease(grant)).unwrap(), input: Some(input) }
+                Leased {
+                    task: self.event(&id, &Event::Lease(grant)).unwrap().into(),
+                    input: Some(input),
+                }
             })
             .collect()
     }
