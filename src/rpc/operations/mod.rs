@@ -147,7 +147,7 @@ impl Operations for OperationsApi {
     }
 }
 
-/// The same list as that of tasks, in its order of old: newest first.
+/// The same list as that of tasks, newest first.
 fn operations_query(at: &At<'_>, request: ListOperationsRequest) -> Option<(ListQuery, Listing)> {
     let ListOperationsRequest { name, filter, page_size, page_token, return_partial_success: _ } =
         request;
