@@ -1,15 +1,14 @@
 //! google.longrunning.Operations over a real socket: each call, what it refuses and
-//! how, and that a wait really waits.
+//! how; waits and the pollers of others have files of their own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "operations/pollers.rs"]
 mod pollers;
 mod support;
+#[path = "operations/waits.rs"]
+mod waits;
 
-use std::time::Duration;
-
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use prost::Message;
 use serde_json::json;
 use support::{Client, Server, ask, create, follow, get, to_the_end, update, value};
@@ -22,8 +21,7 @@ use taskwatch::proto::{
     },
     task::State,
 };
-use tokio::task::JoinHandle;
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Response, Status, transport::Channel};
 use tonic_types::StatusExt;
 
 type Operations = OperationsClient<Channel>;
@@ -59,12 +57,12 @@ async fn look(operations: &mut Operations, name: &str) -> Operation {
 
 async fn cancel(operations: &mut Operations, name: &str) -> Result<(), Status> {
     let request = CancelOperationRequest { name: name.to_owned() };
-    Ok(operations.cancel_operation(request).await?.into_inner())
+    operations.cancel_operation(request).await.map(Response::into_inner)
 }
 
 async fn delete(operations: &mut Operations, name: &str) -> Result<(), Status> {
     let request = DeleteOperationRequest { name: name.to_owned() };
-    Ok(operations.delete_operation(request).await?.into_inner())
+    operations.delete_operation(request).await.map(Response::into_inner)
 }
 
 /// A wait of at most so many milliseconds, or as long as it takes.
@@ -74,16 +72,6 @@ fn wait(name: &str, millis: Option<i32>) -> WaitOperationRequest {
         nanos: millis % 1_000 * 1_000_000,
     });
     WaitOperationRequest { name: name.to_owned(), timeout }
-}
-
-/// Begins to wait. The server has it when this returns: a later wait on the same
-/// connection has run out meanwhile.
-async fn waiting(operations: &mut Operations, name: &str) -> JoinHandle<Result<Operation, Status>> {
-    let (mut other, request) = (operations.clone(), wait(name, None));
-    let waits = tokio::spawn(async move { Ok(other.wait_operation(request).await?.into_inner()) });
-    let ran_out = operations.wait_operation(wait(name, Some(300))).await.unwrap().into_inner();
-    assert!(!ran_out.done && ran_out.result.is_none() && !waits.is_finished());
-    waits
 }
 
 /// The task that an operation has as its metadata.
@@ -321,86 +309,6 @@ async fn deleting() {
     delete(&mut operations, "operations/a").await.unwrap();
     assert_eq!(get(&mut client, &name).await.unwrap_err().code(), Code::NotFound);
     refused(delete(&mut operations, "operations/a").await, Code::NotFound);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wait_lasts_to_the_end() {
-    let server = Server::start().await;
-    let (mut client, mut operations) = (server.client(), operations(&server).await);
-    let name = external(&mut client, "a").await;
-    let waits = waiting(&mut operations, "operations/a").await;
-    // A change that is not the end.
-    ask(&mut client, &name, State::Paused).await.unwrap();
-    let paused = operations.wait_operation(wait("operations/a", Some(100))).await.unwrap();
-    assert_eq!(metadata(paused.get_ref()).state(), State::Paused);
-    assert!(!waits.is_finished());
-    succeed(&mut client, &name, json!("done")).await;
-    let ended = waits.await.unwrap().unwrap();
-    assert_eq!(response(&ended), value(json!("done")));
-    // And is over at once where that has come already.
-    for timeout in [None, Some(0), Some(60_000)] {
-        let again = operations.wait_operation(wait("operations/a", timeout)).await.unwrap();
-        assert_eq!(again.into_inner(), ended);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wait_that_runs_out_gives_the_operation() {
-    let server = Server::start().await;
-    let (mut client, mut operations) = (server.client(), operations(&server).await);
-    external(&mut client, "a").await;
-    let as_it_is = look(&mut operations, "operations/a").await;
-    for timeout in [0, 50] {
-        let ran_out = operations.wait_operation(wait("operations/a", Some(timeout))).await;
-        assert_eq!(ran_out.unwrap().into_inner(), as_it_is);
-    }
-    // The call's own deadline counts as well, and the answer is there before it.
-    let on_the_call = |timeout| {
-        let mut operations = operations.clone();
-        let mut request = Request::new(wait("operations/a", timeout));
-        request.set_timeout(Duration::from_secs(4));
-        async move { operations.wait_operation(request).await.expect("in time").into_inner() }
-    };
-    let ran_out = tokio::join!(on_the_call(None), on_the_call(Some(600_000)));
-    assert_eq!((&ran_out.0, &ran_out.1), (&as_it_is, &as_it_is));
-    let negative = WaitOperationRequest {
-        timeout: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
-        ..wait("operations/a", None)
-    };
-    names(operations.wait_operation(negative).await, "timeout");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wait_ends_when_the_server_drains() {
-    let mut server = Server::start().await;
-    let (mut client, mut operations) = (server.client(), operations(&server).await);
-    external(&mut client, "a").await;
-    let waits = waiting(&mut operations, "operations/a").await;
-    server.terminate();
-    refused(waits.await.unwrap(), Code::Unavailable);
-    assert!(server.ended().await.success());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn waits_leave_room_on_their_connection() {
-    const LASTING: usize = 1_800;
-    let server = Server::start().await;
-    let (mut client, operations) = (server.client(), operations(&server).await);
-    let name = external(&mut client, "a").await;
-    let mut waits: FuturesUnordered<_> = (0..=LASTING)
-        .map(|_| {
-            let mut operations = operations.clone();
-            async move { operations.wait_operation(wait("operations/a", None)).await }
-        })
-        .collect();
-    let first = waits.next().await.expect("one too many");
-    refused(first, Code::ResourceExhausted);
-    // Which is not in the way of those that do not last, nor of another connection.
-    look(&mut operations.clone(), "operations/a").await;
-    succeed(&mut client, &name, json!(null)).await;
-    while let Some(ended) = waits.next().await {
-        assert!(ended.unwrap().into_inner().done);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

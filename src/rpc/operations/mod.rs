@@ -173,16 +173,19 @@ fn wait_query(at: &At<'_>, request: WaitOperationRequest) -> Option<(TaskId, Dur
 }
 
 /// A refusal by the name under which the caller knows the task.
-fn refused(error: Error, id: &TaskId) -> Status {
+fn refused(mut error: Error, id: &TaskId) -> Status {
     let (task, operation) = (super::message::name(id), message::name(id));
-    errors::status(match error {
-        Error::NotFound { resource } if resource == task => Error::NotFound { resource: operation },
-        Error::FailedPrecondition { reason, subject, description } if subject == task => {
-            let description = description.replacen(&task, &operation, 1);
-            Error::FailedPrecondition { reason, subject: operation, description }
-        }
-        other => other,
-    })
+    if let Error::NotFound { resource } = &mut error
+        && *resource == task
+    {
+        *resource = operation;
+    } else if let Error::FailedPrecondition { subject, description, .. } = &mut error
+        && *subject == task
+    {
+        *description = description.replacen(&task, &operation, 1);
+        *subject = operation;
+    }
+    errors::status(error)
 }
 
 #[cfg(test)]
