@@ -5,7 +5,11 @@ use std::{env, fs, path::PathBuf};
 use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["taskwatch/v1/task_service.proto", "taskwatch/v1/worker_service.proto"];
+    let files = [
+        "taskwatch/v1/task_service.proto",
+        "taskwatch/v1/worker_service.proto",
+        "google/longrunning/operations.proto",
+    ];
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -18,6 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Frames hold ready bytes: one encoding serves every watcher.
         .extern_path(".taskwatch.v1.WatchTaskResponse", "crate::proto::Frame")
         .extern_path(".taskwatch.v1.WatchTasksResponse", "crate::proto::Frame")
+        // Their indented examples would be taken for doctests.
+        .disable_comments(["google"])
         // Takes the memory that a message needs, not 8 KiB for each stream.
         .codec_path("crate::proto::Codec")
         .compile_fds(descriptors)?;

@@ -19,6 +19,11 @@ use tonic::{
 
 tonic::include_proto!("taskwatch.v1");
 
+/// google.longrunning: the same tasks, as clients of Google's operations know them.
+pub mod longrunning {
+    tonic::include_proto!("google.longrunning");
+}
+
 /// The protos, compiled, for reflection.
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("taskwatch");
 

@@ -118,7 +118,11 @@ pub(super) fn of_tonic(status: &Status) -> Option<Status> {
 }
 
 fn resource_type(name: &str) -> &'static str {
-    if name.starts_with("queues/") { "taskwatch.v1.Queue" } else { "taskwatch.v1.Task" }
+    match name.split_once('/') {
+        Some(("queues", _)) => "taskwatch.v1.Queue",
+        Some(("operations", _)) => "google.longrunning.Operation",
+        _ => "taskwatch.v1.Task",
+    }
 }
 
 /// As many violations as there is room for, the first one always.

@@ -11,6 +11,7 @@ mod edge;
 mod errors;
 mod mask;
 mod message;
+mod operations;
 mod page_token;
 mod path;
 mod payload;
@@ -30,17 +31,24 @@ use tonic::{server::NamedService, service::Routes};
 
 use crate::{
     domain::limits::MESSAGE_BYTES,
-    proto::{task_service_server::TaskServiceServer, worker_service_server::WorkerServiceServer},
+    proto::{
+        longrunning::operations_server::OperationsServer, task_service_server::TaskServiceServer,
+        worker_service_server::WorkerServiceServer,
+    },
     tasks::Tasks,
 };
+use operations::OperationsApi;
 use task_service::TaskApi;
 use worker_service::WorkerApi;
 
 /// The names of the services that [`add_to`] adds, for health.
-pub const SERVICES: [&str; 2] =
-    [TaskServiceServer::<TaskApi>::NAME, WorkerServiceServer::<WorkerApi>::NAME];
+pub const SERVICES: [&str; 3] = [
+    TaskServiceServer::<TaskApi>::NAME,
+    WorkerServiceServer::<WorkerApi>::NAME,
+    OperationsServer::<OperationsApi>::NAME,
+];
 
-/// Adds TaskService and WorkerService.
+/// Adds TaskService, WorkerService and Operations.
 #[must_use]
 pub fn add_to(routes: Routes, tasks: &Tasks) -> Routes {
     routes
@@ -51,6 +59,11 @@ pub fn add_to(routes: Routes, tasks: &Tasks) -> Routes {
         )
         .add_service(
             WorkerServiceServer::new(WorkerApi::new(tasks.clone()))
+                .max_decoding_message_size(MESSAGE_BYTES)
+                .max_encoding_message_size(MESSAGE_BYTES),
+        )
+        .add_service(
+            OperationsServer::new(OperationsApi::new(tasks.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES)
                 .max_encoding_message_size(MESSAGE_BYTES),
         )

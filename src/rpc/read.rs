@@ -36,12 +36,23 @@ pub(super) fn optional_name(at: &At<'_>, text: &str) -> Option<Name> {
 
 /// `tasks/{task}`.
 pub(super) fn task_name(at: &At<'_>, text: &str) -> Option<TaskId> {
-    let id = text.strip_prefix("tasks/").and_then(Name::new);
+    task_in(at, text, "tasks")
+}
+
+/// `operations/{task}`.
+pub(super) fn operation_name(at: &At<'_>, text: &str) -> Option<TaskId> {
+    task_in(at, text, "operations")
+}
+
+fn task_in(at: &At<'_>, text: &str, collection: &str) -> Option<TaskId> {
+    let id = text.strip_prefix(collection).and_then(|rest| rest.strip_prefix('/'));
+    let id = id.and_then(Name::new);
     if id.is_none() {
+        let form = format!("{collection}/{{task}}");
         at.refuse(if text.is_empty() {
-            "is required, as tasks/{task}".to_owned()
+            format!("is required, as {form}")
         } else {
-            format!("is {}, must be tasks/{{task}}, of which {{task}} {NAME_RULE}", shown(text))
+            format!("is {}, must be {form}, of which {{task}} {NAME_RULE}", shown(text))
         });
     }
     id

@@ -38,7 +38,7 @@ impl TaskApi {
 }
 
 /// Reads a request: notes all that is wrong with it, then judges.
-fn checked<T>(read: impl FnOnce(&At<'_>) -> Option<T>) -> Result<T, Status> {
+pub(super) fn checked<T>(read: impl FnOnce(&At<'_>) -> Option<T>) -> Result<T, Status> {
     let findings = Findings::default();
     let read = read(&findings.root());
     findings.judge(read).map_err(errors::status)
@@ -237,7 +237,11 @@ fn filter(at: &At<'_>, text: &str) -> Option<Filter> {
     at.take(Filter::parse(text))
 }
 
-fn list_query(at: &At<'_>, request: &proto::ListTasksRequest) -> Option<(ListQuery, Listing)> {
+/// What a list asks for, and what its page tokens are bound to.
+pub(super) fn list_query(
+    at: &At<'_>,
+    request: &proto::ListTasksRequest,
+) -> Option<(ListQuery, Listing)> {
     let proto::ListTasksRequest { page_size, page_token, filter, order_by, view } = request;
     let limit = read::page_size(&at.field("page_size"), *page_size, limits::DEFAULT_PAGE_SIZE)
         .min(limits::PAGE_SIZE);
@@ -249,8 +253,8 @@ fn list_query(at: &At<'_>, request: &proto::ListTasksRequest) -> Option<(ListQue
     let after = if page_token.is_empty() { None } else { listing.cursor(page_token) };
     if after.is_none() && !page_token.is_empty() {
         at.field("page_token").refuse(
-            "is not one of this filter and order_by: send both as in the call that gave it, or \
-             begin with the first page",
+            "is not one of this list: send all else as in the call that gave it, or begin with \
+             the first page",
         );
     }
     let max_bytes = limits::PAGE_BYTES;

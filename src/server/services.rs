@@ -74,7 +74,12 @@ mod tests {
             let service = HealthService::from_health_reporter(health.0.clone());
             service.check(request).await.map(|answer| answer.into_inner().status)
         };
-        let names = ["", "taskwatch.v1.TaskService", "taskwatch.v1.WorkerService"];
+        let names = [
+            "",
+            "taskwatch.v1.TaskService",
+            "taskwatch.v1.WorkerService",
+            "google.longrunning.Operations",
+        ];
         health.serving().await;
         for name in names {
             assert_eq!(status(name).await.expect("known"), 1, "{name}");
