@@ -204,12 +204,12 @@ fn each_fault_names_its_place_its_key_and_the_remedy() {
             "2:1: kinds.external.command: external is built in and runs no command: choose another name",
         ),
         (
-            "[kinds.a]\nrate = \"10/s\"",
-            "2:8: kinds.a.rate: rate limits are not supported yet: remove it, or limit concurrency",
+            "[kinds.a]\nrate = \"0/s\"",
+            "2:8: kinds.a.rate: must be a number and /s, /m or /h, as in \"10/s\": between 1 a day and 1,000,000 a second",
         ),
         (
             "[queues.a]\nrate = \"ten\"",
-            "2:8: queues.a.rate: must be a number above 0 and /s, as in \"10/s\"",
+            "2:8: queues.a.rate: must be a number and /s, /m or /h, as in \"10/s\": between 1 a day and 1,000,000 a second",
         ),
     ];
     for (text, expected) in table {

@@ -11,12 +11,12 @@ use futures_util::future::join_all;
 use support::db::{Db, on_both};
 use taskwatch::{
     domain::{
-        Code, Error, Failure, Finish, KindDefaults, Name, NewTask, Object, Outcome, Patch,
-        ProgressReport, Report, RetryPolicy, State, TaskId, Token, Value,
+        Code, Error, Failure, Finish, KindDefaults, LaneLimits, Name, NewTask, Object, Outcome,
+        Patch, ProgressReport, Report, RetryPolicy, State, TaskId, Token, Value,
     },
     hub::Hub,
     store,
-    tasks::{Create, KindSettings, LeaseRequest, Leased, Settings, Tasks},
+    tasks::{Create, KindSettings, LeaseRequest, Leased, Settings, Source, Tasks},
 };
 
 fn name(text: &str) -> Name {
@@ -30,8 +30,8 @@ fn settings() -> Settings {
             max_backoff: Duration::ZERO,
             ..KindDefaults::default()
         },
-        concurrency,
-        known: true,
+        limits: LaneLimits { concurrency, rate: None },
+        source: Some(Source::BuiltIn),
     };
     Settings {
         kinds: HashMap::from([(name("work"), known(None)), (name("few"), known(Some(2)))]),

@@ -10,12 +10,15 @@ use std::{
 
 use serde_json::{Value as Json, json};
 use taskwatch::{
-    config::{Config, KindConfig, LaneLimits, ProgramConfig, RunnerConfig},
-    domain::{Code, KindDefaults, Name, NewTask, Object, Patch, RetryPolicy, State, Task, TaskId},
+    config::{Config, KindConfig, ProgramConfig, RunnerConfig},
+    domain::{
+        Code, KindDefaults, LaneLimits, Name, NewTask, Object, Patch, RetryPolicy, State, Task,
+        TaskId,
+    },
     hub::Hub,
     runner::{HandlerError, Handlers, Job, Progress, Runner},
     store,
-    tasks::{Create, KindSettings, Settings, Tasks},
+    tasks::{Create, KindSettings, Settings, Source, Tasks},
 };
 use tempfile::TempDir;
 
@@ -69,11 +72,15 @@ impl House {
         let folder = TempDir::new().unwrap();
         let url = format!("sqlite://{}/tasks.db", folder.path().display());
         let (writer, reader) = store::open(&url).await.unwrap();
-        let known = KindSettings { defaults: defaults(), concurrency: None, known: true };
+        let known = KindSettings {
+            defaults: defaults(),
+            limits: LaneLimits::default(),
+            source: Some(Source::BuiltIn),
+        };
         let settings = Settings {
             defaults: defaults(),
             kinds: handlers.kinds().map(|kind| (kind.clone(), known.clone())).collect(),
-            queue_concurrency: HashMap::new(),
+            queues: HashMap::new(),
             accept_unknown: false,
             retention: Duration::from_secs(3_600),
         };

@@ -6,14 +6,14 @@ use regex::Regex;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, GRACE_MAX, KindConfig, LaneLimits, LogFormat, ProgramConfig, RunnerConfig,
+    Config, GRACE_MAX, KindConfig, LogFormat, ProgramConfig, RunnerConfig,
     fault::Fault,
     parse_database, parse_listen,
     section::{Reading, Section, number, span, switch, text, texts, whole},
     show_duration, template,
 };
 use crate::domain::{
-    EXTERNAL, KindDefaults, NAME_RULE, Name,
+    EXTERNAL, KindDefaults, LaneLimits, NAME_RULE, Name, Rate,
     limits::{DURATION_MAX, LEASE_MAX, LEASE_MIN},
 };
 
@@ -122,20 +122,26 @@ fn runner(r: &mut Reading<'_>, mut section: Section<'_, '_>) -> RunnerConfig {
 
 fn lane(r: &mut Reading<'_>, section: &mut Section<'_, '_>) -> LaneLimits {
     let concurrency = section.take(r, "concurrency", whole(1, i64::MAX.unsigned_abs()));
-    // Refused until hand-outs heed it: a limit that limits nothing would deceive.
-    let _refused: Option<()> = section.take(r, "rate", |value| {
-        rate(&text(value)?)?;
-        Err("rate limits are not supported yet: remove it, or limit concurrency".to_owned())
-    });
-    LaneLimits { concurrency, rate_per_second: None }
+    let rate = section.take(r, "rate", |value| rate(&text(value)?));
+    LaneLimits { concurrency, rate }
 }
 
-/// Reads `"10/s"`: hand-outs a second.
-fn rate(text: &str) -> Result<f64, String> {
-    let count = text.strip_suffix("/s").and_then(|count| count.trim().parse::<f64>().ok());
-    count
-        .filter(|n| n.is_finite() && *n > 0.0)
-        .ok_or_else(|| "must be a number above 0 and /s, as in \"10/s\"".to_owned())
+/// Reads `"10/s"`, `"90/m"` or `"5/h"`: hand-outs in a second, a minute, an hour.
+fn rate(text: &str) -> Result<Rate, String> {
+    let rate = text.split_once('/').and_then(|(count, unit)| {
+        let seconds = match unit.trim() {
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
+            _ => return None,
+        };
+        Rate::per_second(count.trim().parse::<f64>().ok()? / seconds)
+    });
+    rate.ok_or_else(|| {
+        "must be a number and /s, /m or /h, as in \"10/s\": between 1 a day and 1,000,000 a \
+         second"
+            .to_owned()
+    })
 }
 
 fn kinds(r: &mut Reading<'_>, mut section: Section<'_, '_>, config: &mut Config) {

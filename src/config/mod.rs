@@ -20,7 +20,7 @@ use std::{
 pub use duration::{DURATION_RULE, parse_duration, show_duration};
 pub use fault::{ConfigError, Fault};
 
-use crate::domain::{KindDefaults, Name};
+use crate::domain::{KindDefaults, LaneLimits, Name};
 
 /// The file that is read where none is named, in the working directory.
 pub const DEFAULT_FILE: &str = "taskwatch.toml";
@@ -72,16 +72,6 @@ pub struct RunnerConfig {
     pub lease: Duration,
     /// Between SIGTERM and SIGKILL. 5 s by default.
     pub stop_grace: Duration,
-}
-
-/// `concurrency` and `rate` of a kind or queue.
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
-pub struct LaneLimits {
-    /// Live leases, over all replicas.
-    pub concurrency: Option<u64>,
-    /// Hand-outs a second; at most one second's worth at once. Always none: the file
-    /// refuses it until hand-outs heed it.
-    pub rate_per_second: Option<f64>,
 }
 
 /// `[kinds.NAME]`

@@ -39,6 +39,8 @@ pub const LEASE_NAMES: usize = 100;
 pub const PAGE_SIZE: usize = 1_000;
 /// Page of a list where none is asked for.
 pub const DEFAULT_PAGE_SIZE: usize = 50;
+/// Attempts on one page at most.
+pub const ATTEMPTS_PAGE: usize = 100;
 /// A page of a list ends at about this many bytes.
 pub const PAGE_BYTES: usize = 2 << 20;
 /// Shortest lease.

@@ -1,6 +1,7 @@
 //! What a task is and what may happen to it. Pure: no I/O, no clock, no async, so
 //! that it can be tested with thousands of generated histories.
 
+mod attempt;
 mod error;
 mod event;
 mod failure;
@@ -11,6 +12,7 @@ mod name;
 mod order;
 mod payload;
 mod progress;
+mod rate;
 mod retry;
 mod task;
 mod time;
@@ -19,6 +21,7 @@ mod transition;
 #[path = "transition_tests.rs"]
 mod transition_tests;
 
+pub use attempt::{ATTEMPTS_KEPT, Attempt, AttemptEnd};
 pub use error::{Error, Violation};
 pub use event::{
     Event, Expiry, Finish, Grant, NewTask, Outcome, Patch, ProgressPatch, Report, RetryPolicyPatch,
@@ -32,6 +35,7 @@ pub use name::{NAME_RULE, Name, TaskId};
 pub use order::{Cursor, Direction, Order, OrderKey};
 pub use payload::{Object, Value};
 pub use progress::{Pace, Progress, ProgressReport};
+pub use rate::{LaneLimits, RATE_MAX, RATE_MIN, Rate};
 pub use retry::{KindDefaults, RetryPolicy};
 pub use task::{DEFAULT_QUEUE, EXTERNAL, Labels, LastOutcome, State, Status, Task};
 pub use time::Timestamp;

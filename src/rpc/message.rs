@@ -120,7 +120,7 @@ fn retry_policy(policy: &RetryPolicy) -> Option<proto::RetryPolicy> {
     })
 }
 
-fn failure(failure: &Failure) -> pb::Status {
+pub(super) fn failure(failure: &Failure) -> pb::Status {
     let Failure { code, message, details } = failure;
     pb::Status {
         code: code.number(),

@@ -4,7 +4,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Cursor, Direction, Order, OrderKey};
+use crate::domain::{Cursor, Direction, Order, OrderKey, TaskId};
 
 /// The first byte of a token, for when its form changes.
 const VERSION: u8 = 1;
@@ -41,6 +41,11 @@ impl Listing {
         let mut digest = [0; DIGEST_BYTES];
         digest.copy_from_slice(&hash.finalize()[..DIGEST_BYTES]);
         Self { digest, keys: order.keys.len() }
+    }
+
+    /// The attempts of this task, by their number.
+    pub(super) fn of_attempts(task: &TaskId) -> Self {
+        Self::new(&format!("attempts of tasks/{task}"), &Order { keys: Vec::new() })
     }
 
     /// The token of the page that begins behind `cursor`.

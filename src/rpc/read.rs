@@ -36,23 +36,28 @@ pub(super) fn optional_name(at: &At<'_>, text: &str) -> Option<Name> {
 
 /// `tasks/{task}`.
 pub(super) fn task_name(at: &At<'_>, text: &str) -> Option<TaskId> {
-    task_in(at, text, "tasks")
+    named_in(at, text, "tasks", "task")
 }
 
 /// `operations/{task}`.
 pub(super) fn operation_name(at: &At<'_>, text: &str) -> Option<TaskId> {
-    task_in(at, text, "operations")
+    named_in(at, text, "operations", "task")
 }
 
-fn task_in(at: &At<'_>, text: &str, collection: &str) -> Option<TaskId> {
+/// `queues/{queue}`.
+pub(super) fn queue_name(at: &At<'_>, text: &str) -> Option<Name> {
+    named_in(at, text, "queues", "queue")
+}
+
+fn named_in(at: &At<'_>, text: &str, collection: &str, what: &str) -> Option<Name> {
     let id = text.strip_prefix(collection).and_then(|rest| rest.strip_prefix('/'));
     let id = id.and_then(Name::new);
     if id.is_none() {
-        let form = format!("{collection}/{{task}}");
+        let form = format!("{collection}/{{{what}}}");
         at.refuse(if text.is_empty() {
             format!("is required, as {form}")
         } else {
-            format!("is {}, must be {form}, of which {{task}} {NAME_RULE}", shown(text))
+            format!("is {}, must be {form}, of which {{{what}}} {NAME_RULE}", shown(text))
         });
     }
     id

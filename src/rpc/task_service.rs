@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::{Request, Response, Status};
 
 use super::{
-    create, errors,
+    census, create, errors,
     message::{self, View},
     page_token::Listing,
     path::{At, Findings},
@@ -159,30 +159,36 @@ impl TaskService for TaskApi {
 
     async fn list_attempts(
         &self,
-        _: Request<proto::ListAttemptsRequest>,
+        request: Request<proto::ListAttemptsRequest>,
     ) -> Result<Response<proto::ListAttemptsResponse>, Status> {
-        Err(errors::status(Error::Unimplemented("this server keeps no list of attempts yet")))
+        census::attempts(&self.tasks, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_kinds(
         &self,
         _: Request<proto::ListKindsRequest>,
     ) -> Result<Response<proto::ListKindsResponse>, Status> {
-        Err(errors::status(Error::Unimplemented("this server cannot list kinds yet")))
+        let kinds = self.tasks.kinds().await.map_err(errors::status)?;
+        let kinds = kinds.into_iter().map(census::kind).collect();
+        Ok(Response::new(proto::ListKindsResponse { kinds }))
     }
 
     async fn list_queues(
         &self,
         _: Request<proto::ListQueuesRequest>,
     ) -> Result<Response<proto::ListQueuesResponse>, Status> {
-        Err(errors::status(Error::Unimplemented("this server cannot list queues yet")))
+        let queues = self.tasks.queues().await.map_err(errors::status)?;
+        let queues = queues.into_iter().map(census::queue).collect();
+        Ok(Response::new(proto::ListQueuesResponse { queues }))
     }
 
     async fn update_queue(
         &self,
-        _: Request<proto::UpdateQueueRequest>,
+        request: Request<proto::UpdateQueueRequest>,
     ) -> Result<Response<proto::Queue>, Status> {
-        Err(errors::status(Error::Unimplemented("this server cannot pause queues yet")))
+        let (name, paused) = checked(|at| census::queue_update(at, request.into_inner()))?;
+        let queue = self.tasks.update_queue(name, paused).await.map_err(errors::status)?;
+        Ok(Response::new(census::queue(queue)))
     }
 }
 

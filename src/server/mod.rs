@@ -19,7 +19,7 @@ use crate::{
     hub::Hub,
     runner::{Handlers, Runner},
     store::{self, OpenError, Reader, Writer},
-    tasks::{KindSettings, Settings, Tasks},
+    tasks::{KindSettings, Settings, Source, Tasks},
 };
 use accept::Listener;
 use drain::Drain;
@@ -130,25 +130,23 @@ fn greeting(address: SocketAddr, database: &str) -> String {
 fn settings(config: &Config, handlers: &Handlers) -> Settings {
     let by_default = |kind: &Name| KindSettings {
         defaults: config.kinds.get(kind).map_or(config.retry, |kind| kind.defaults),
-        concurrency: config.kinds.get(kind).and_then(|kind| kind.limits.concurrency),
-        known: false,
+        limits: config.kinds.get(kind).map(|kind| kind.limits).unwrap_or_default(),
+        source: None,
     };
     let mut kinds: HashMap<Name, KindSettings> =
         config.kinds.keys().map(|kind| (kind.clone(), by_default(kind))).collect();
     let known = handlers.kinds().cloned().chain(Name::new(EXTERNAL));
     for kind in known {
-        kinds.entry(kind.clone()).or_insert_with(|| by_default(&kind)).known = true;
+        let program = config.kinds.get(&kind).is_some_and(|kind| kind.program.is_some());
+        let source = if program { Source::Program } else { Source::BuiltIn };
+        kinds.entry(kind.clone()).or_insert_with(|| by_default(&kind)).source = Some(source);
     }
-    let queue_concurrency = config
-        .queues
-        .iter()
-        .filter_map(|(queue, limits)| Some((queue.clone(), limits.concurrency?)))
-        .collect();
+    let queues = config.queues.iter().map(|(queue, limits)| (queue.clone(), *limits)).collect();
     let defaults: KindDefaults = config.retry;
     Settings {
         defaults,
         kinds,
-        queue_concurrency,
+        queues,
         accept_unknown: config.accept_unknown,
         retention: config.retention,
     }

@@ -4,6 +4,8 @@
 //! it; any number of [`Reader`]s read. Rows stop here: what goes in and out is
 //! `domain`. Nothing here knows the rules of a task's life.
 
+mod attempts;
+mod census;
 mod connection;
 mod error;
 mod filter;
@@ -21,11 +23,15 @@ use std::{
     sync::Arc,
 };
 
+pub use attempts::AttemptPage;
+pub use census::{Census, Count};
 pub use connection::{OpenError, open};
 pub use error::StoreError;
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 
-use crate::domain::{Cursor, Expiry, Filter, Name, Object, Order, Task, TaskId, Timestamp, Token};
+use crate::domain::{
+    Attempt, Cursor, Expiry, Filter, Name, Object, Order, Task, TaskId, Timestamp, Token,
+};
 
 /// A task as the store holds it.
 #[derive(Clone, Debug)]
@@ -133,9 +139,11 @@ pub struct Changes {
     pub created: Vec<Created>,
     /// Tasks that changed: before, and after. The store writes only what differs.
     pub changed: Vec<(Stored, Arc<Task>)>,
+    /// Leases that ended, with the row of their task; at most one of each.
+    pub attempts: Vec<(i64, Attempt)>,
     /// Rows that are to go, with the request ids that lead to them.
     pub deleted: Vec<Stored>,
-    /// Kinds that a remote worker asked for.
+    /// Kinds of which a remote worker was seen.
     pub served: Vec<Name>,
 }
 

@@ -11,7 +11,7 @@ use super::{
 
 impl Transaction<'_> {
     /// The lanes of these kinds (and of these queues; none means all) that have due
-    /// tasks, by kind and queue.
+    /// tasks and are not paused, by kind and queue.
     pub async fn lanes(
         &mut self,
         kinds: &[Name],
@@ -24,7 +24,8 @@ impl Transaction<'_> {
                  SELECT (SELECT min(t.queue) FROM tasks t \
                      WHERE t.due = 1 AND t.kind = $2 AND t.queue > lane.queue) \
                  FROM lane WHERE lane.queue IS NOT NULL) \
-             SELECT queue FROM lane WHERE queue IS NOT NULL";
+             SELECT queue FROM lane WHERE queue IS NOT NULL \
+                 AND queue NOT IN (SELECT queue FROM paused_queues)";
         let mut lanes = Vec::new();
         for kind in kinds {
             let kind_sql = || kind.as_str().into();
@@ -104,7 +105,7 @@ impl Transaction<'_> {
     }
 }
 
-fn name(text: &str) -> Result<Name, StoreError> {
+pub(super) fn name(text: &str) -> Result<Name, StoreError> {
     Name::new(text).ok_or_else(|| StoreError::Nonsense {
         id: text.to_owned(),
         what: "a malformed kind or queue".into(),

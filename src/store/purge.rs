@@ -42,7 +42,7 @@ impl Transaction<'_> {
                 gone.push(stored(&row)?);
             }
         }
-        for table in ["tasks", "inputs", "results", "labels"] {
+        for table in ["tasks", "inputs", "results", "labels", "attempts"] {
             self.remove(table, &rows).await?;
         }
         let hour = i64::try_from(REQUEST_ID_KEPT.as_micros()).unwrap_or(i64::MAX);

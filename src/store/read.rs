@@ -118,11 +118,12 @@ impl Reader {
     }
 
     /// Kinds that remote workers have served at some time.
-    pub async fn served_kinds(&self) -> Result<Vec<Name>, StoreError> {
-        let rows = query(&self.db, "SELECT kind FROM kinds", []).await?;
+    pub async fn served_kinds(&self) -> Result<Vec<(Name, Timestamp)>, StoreError> {
+        let rows = query(&self.db, "SELECT kind, last_worker_time FROM kinds", []).await?;
         let mut kinds = Vec::with_capacity(rows.len());
         for row in rows {
-            kinds.extend(Name::new(&row.try_get_by_index::<String>(0)?));
+            let time = Timestamp::from_micros(row.try_get_by_index(1)?);
+            kinds.extend(Name::new(&row.try_get_by_index::<String>(0)?).map(|kind| (kind, time)));
         }
         Ok(kinds)
     }

@@ -273,7 +273,7 @@ pub(super) fn progress_sql(progress: Option<&Progress>) -> Sql {
     row.map(|row| row.encode_to_vec()).into()
 }
 
-fn failure_from(bytes: &[u8]) -> Option<Failure> {
+pub(super) fn failure_from(bytes: &[u8]) -> Option<Failure> {
     let FailureRow { code, message, details } = FailureRow::decode(bytes).ok()?;
     let details = details
         .into_iter()

@@ -56,7 +56,8 @@ fn dialect(statement: &str, postgres: bool) -> String {
 /// smallest number where there is none, so that every key of a list is comparable.
 /// `due` is NULL where a task does not wait for a worker, 0 before its
 /// `ready_time`, 1 from then on. `running` has a row for each live lease, with what
-/// a report changes.
+/// a report changes; `attempts` one for each that ended, numbered task by task.
+/// `rates` says of a limited kind or queue up to when its rate is used up.
 const FIRST: &str = "
 CREATE TABLE tasks (
     row INTEGER PRIMARY KEY,
@@ -107,7 +108,8 @@ CREATE TABLE tasks (
 );
 CREATE UNIQUE INDEX tasks_id ON tasks (id);
 CREATE INDEX tasks_due ON tasks (kind, queue, priority DESC, ready_time, row) WHERE due = 1;
-CREATE INDEX tasks_not_due ON tasks (ready_time) WHERE due = 0;
+CREATE INDEX tasks_not_due ON tasks (ready_time, kind, queue) WHERE due = 0;
+CREATE INDEX tasks_external ON tasks (queue) WHERE kind = 'external' AND state = 1;
 CREATE INDEX tasks_limit ON tasks (limit_value) WHERE limit_kind = 1 AND by_runner = 0;
 CREATE INDEX tasks_by_runner ON tasks (by_runner) WHERE by_runner = 1;
 CREATE INDEX tasks_create ON tasks (create_time, row);
@@ -148,7 +150,20 @@ CREATE TABLE requests (
 );
 CREATE INDEX requests_task ON requests (task_id);
 CREATE INDEX requests_expire ON requests (expire_time) WHERE expire_time IS NOT NULL;
+CREATE TABLE attempts (
+    row BIGINT NOT NULL,
+    number BIGINT NOT NULL,
+    attempt BIGINT NOT NULL,
+    worker TEXT,
+    start_time BIGINT NOT NULL,
+    end_time BIGINT NOT NULL,
+    end_state SMALLINT NOT NULL,
+    error BLOB,
+    PRIMARY KEY (row, number)
+);
 CREATE TABLE kinds (kind TEXT NOT NULL PRIMARY KEY, last_worker_time BIGINT NOT NULL);
+CREATE TABLE paused_queues (queue TEXT NOT NULL PRIMARY KEY);
+CREATE TABLE rates (name TEXT NOT NULL PRIMARY KEY, used BIGINT NOT NULL);
 ";
 
 /// Numbers for rows, and room for updates in place: a report must not leave dead

@@ -73,6 +73,7 @@ impl Transaction<'_> {
         self.delete(&changes.deleted).await?;
         self.create(&changes.created, now).await?;
         self.change(&changes.changed, now).await?;
+        self.add_attempts(&changes.attempts).await?;
         for kind in &changes.served {
             let sql = "INSERT INTO kinds (kind, last_worker_time) VALUES ($1, $2) \
                  ON CONFLICT (kind) DO UPDATE SET last_worker_time = excluded.last_worker_time";
@@ -200,7 +201,7 @@ impl Transaction<'_> {
 
     async fn delete(&mut self, deleted: &[Stored]) -> Result<(), StoreError> {
         let rows: Vec<i64> = deleted.iter().map(|stored| stored.row).collect();
-        for table in ["tasks", "running", "inputs", "results", "labels"] {
+        for table in ["tasks", "running", "inputs", "results", "labels", "attempts"] {
             self.remove(table, &rows).await?;
         }
         for piece in shaped(deleted) {

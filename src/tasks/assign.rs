@@ -2,32 +2,47 @@
 //! turn, and within a queue the highest priority first, then the earliest, then
 //! the oldest.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use super::{Settings, command::LeaseRequest};
 use crate::{
-    domain::{Name, Object},
+    domain::{Name, Object, Timestamp},
     store::{Lane, LiveLeases, Stored},
 };
 
 /// What one hand-out may hold, so that it passes as one message.
 const HANDOUT_BYTES: usize = 3 << 20;
+/// Where a rate makes somebody wait, it is for so long at least: few wake-ups for many
+/// tasks, and not one for each.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
-/// How many more leases each kind and each queue may have.
+/// How many more leases each kind and each queue may have, and be given now.
 pub(super) struct Headroom<'a> {
     settings: &'a Settings,
+    now: Timestamp,
     kinds: BTreeMap<Name, u64>,
     queues: BTreeMap<Name, u64>,
+    /// Up to when each rate is used up.
+    used: BTreeMap<String, Timestamp>,
+    taken: BTreeSet<String>,
 }
 
 impl<'a> Headroom<'a> {
-    pub(super) fn new(settings: &'a Settings, live: &LiveLeases) -> Self {
+    pub(super) fn new(
+        settings: &'a Settings,
+        live: &LiveLeases,
+        used: BTreeMap<String, Timestamp>,
+        now: Timestamp,
+    ) -> Self {
         let (mut kinds, mut queues) = (BTreeMap::new(), BTreeMap::new());
         for (lane, leases) in live {
             *kinds.entry(lane.kind.clone()).or_insert(0) += leases;
             *queues.entry(lane.queue.clone()).or_insert(0) += leases;
         }
-        Self { settings, kinds, queues }
+        Self { settings, now, kinds, queues, used, taken: BTreeSet::new() }
     }
 
     /// How many more tasks of this lane may be handed out.
@@ -35,15 +50,43 @@ impl<'a> Headroom<'a> {
         let left = |limit: Option<u64>, used: Option<&u64>| {
             limit.map_or(u64::MAX, |limit| limit.saturating_sub(used.copied().unwrap_or(0)))
         };
-        let kind = left(self.settings.kind_concurrency(&lane.kind), self.kinds.get(&lane.kind));
-        let queue = left(
-            self.settings.queue_concurrency.get(&lane.queue).copied(),
-            self.queues.get(&lane.queue),
-        );
-        kind.min(queue)
+        let [kind, queue] = self.settings.limits(lane);
+        let kind = left(kind.concurrency, self.kinds.get(&lane.kind));
+        let queue = left(queue.concurrency, self.queues.get(&lane.queue));
+        kind.min(queue).min(self.in_time(lane, self.now))
+    }
+
+    /// How many the rates allow at `time`.
+    fn in_time(&self, lane: &Lane, time: Timestamp) -> u64 {
+        let rates = self.settings.rates(lane);
+        let available =
+            rates.map(|(name, rate)| rate.available(self.used.get(&name).copied(), time));
+        available.min().unwrap_or(u64::MAX)
+    }
+
+    /// Where a rate has nothing left for a lane: how long until it has, and how much then.
+    pub(super) fn later(&self, lane: &Lane) -> Option<(Duration, u64)> {
+        if self.in_time(lane, self.now) > 0 {
+            return None;
+        }
+        let rates = self.settings.rates(lane);
+        let waits = rates.map(|(name, rate)| rate.wait(self.used.get(&name).copied(), self.now));
+        let wait = waits.max()?.max(SHORTEST_WAIT);
+        Some((wait, self.in_time(lane, self.now.plus(wait)).max(1)))
+    }
+
+    /// The rates of which something was taken, as they are to be remembered.
+    pub(super) fn used(mut self) -> BTreeMap<String, Timestamp> {
+        self.used.retain(|name, _| self.taken.contains(name));
+        self.used
     }
 
     fn take(&mut self, lane: &Lane) {
+        for (name, rate) in self.settings.rates(lane) {
+            let used = rate.take(self.used.get(&name).copied(), self.now, 1);
+            self.used.insert(name.clone(), used);
+            self.taken.insert(name);
+        }
         *self.kinds.entry(lane.kind.clone()).or_insert(0) += 1;
         *self.queues.entry(lane.queue.clone()).or_insert(0) += 1;
     }

@@ -2,7 +2,7 @@
 //! the commands find, what is to be written, and what each is answered. Nothing
 //! here waits, and nothing is done that cannot be done again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{
     Settings,
@@ -10,7 +10,9 @@ use super::{
     queue::Queue,
 };
 use crate::{
-    domain::{self, Context, Error, Event, Expiry, Object, State, Task, TaskId, Timestamp},
+    domain::{
+        self, Attempt, Context, Error, Event, Expiry, Name, Object, State, Task, TaskId, Timestamp,
+    },
     hub::{Full, News, Snapshot},
     store::{Changes, Created, Loaded, RememberedRequest, Stored, Wanted},
 };
@@ -24,6 +26,8 @@ pub(super) struct Batch<'a> {
     requests: HashMap<String, RememberedRequest>,
     /// In the order of their creation, so that rows are numbered in it.
     created: Vec<TaskId>,
+    /// Kinds of which a remote worker spoke.
+    seen: BTreeSet<Name>,
 }
 
 /// One task: what it was, and what it has become.
@@ -32,6 +36,8 @@ struct Work {
     after: Option<Arc<Task>>,
     input: Option<Object>,
     request: Option<(String, [u8; 32])>,
+    /// Its lease that ended.
+    ended: Option<Attempt>,
 }
 
 /// What the commands of a batch need to be loaded.
@@ -59,7 +65,10 @@ pub(super) fn wanted(commands: &[Command]) -> Wanted {
             Command::Expire { overdue, .. } => {
                 wanted.ids.insert(overdue.id.clone());
             }
-            Command::MakeDue { .. } | Command::Purge { .. } | Command::Lease { .. } => {}
+            Command::MakeDue { .. }
+            | Command::Purge { .. }
+            | Command::Lease { .. }
+            | Command::PauseQueue { .. } => {}
         }
     }
     wanted
@@ -72,9 +81,9 @@ impl<'a> Batch<'a> {
         let mut works = HashMap::with_capacity(named);
         works.extend(tasks.into_iter().map(|(id, stored)| {
             let (after, input) = (Some(stored.task.clone()), stored.input.clone());
-            (id, Work { before: Some(stored), after, input, request: None })
+            (id, Work { before: Some(stored), after, input, request: None, ended: None })
         }));
-        Self { settings, now, works, requests, created: Vec::new() }
+        Self { settings, now, works, requests, created: Vec::new(), seen: BTreeSet::new() }
     }
 
     pub(super) const fn now(&self) -> Timestamp {
@@ -110,10 +119,20 @@ impl<'a> Batch<'a> {
                 let event = Event::Expire { token: overdue.token, cause: overdue.cause };
                 Outcome::Done(self.event(&overdue.id, &event))
             }
-            Command::MakeDue { .. } | Command::Purge { .. } | Command::Lease { .. } => {
+            Command::Lease { request, .. } => {
+                if !request.by_runner {
+                    self.seen.extend(request.kinds.iter().cloned());
+                }
                 Outcome::More(false)
             }
+            Command::PauseQueue { .. } => Outcome::Done(Ok(())),
+            Command::MakeDue { .. } | Command::Purge { .. } => Outcome::More(false),
         }
+    }
+
+    /// Kinds of which a remote worker asked for tasks, reported or ended one.
+    pub(super) fn seen(&self) -> BTreeSet<Name> {
+        self.seen.clone()
     }
 
     fn create(&mut self, creates: &[Create]) -> Result<Vec<Creation>, Error> {
@@ -166,7 +185,8 @@ impl<'a> Batch<'a> {
         let before = self.works.remove(&id).and_then(|work| work.before);
         let input = create.new.input.clone();
         let full = Full { task: Arc::new(Snapshot::new(task.clone())), input: input.clone() };
-        let work = Work { before, after: Some(task), input, request: create.request.clone() };
+        let request = create.request.clone();
+        let work = Work { before, after: Some(task), input, request, ended: None };
         self.works.insert(id.clone(), work);
         self.created.push(id);
         full
@@ -196,6 +216,10 @@ impl<'a> Batch<'a> {
 
     /// An event of whoever shows a token: of a task that is gone, the lease is too.
     fn held_event(&mut self, id: &TaskId, event: &Event) -> Result<(), Error> {
+        let task = self.works.get(id).and_then(|work| work.after.as_deref());
+        if let Some(task) = task.filter(|t| t.lease().is_some_and(|lease| !lease.by_runner)) {
+            self.seen.insert(task.kind.clone());
+        }
         self.event(id, event).map_err(|error| {
             if matches!(error, Error::NotFound { .. }) { Error::lease_lost(id) } else { error }
         })
@@ -211,6 +235,7 @@ impl<'a> Batch<'a> {
             input: work.input.as_ref(),
         };
         if let Some(next) = domain::apply(task, event, &context)? {
+            work.ended = Attempt::ended(task, &next).or(work.ended.take());
             work.after = Some(Arc::new(next));
         }
         Ok(())
@@ -240,7 +265,8 @@ impl<'a> Batch<'a> {
         let mut news = Vec::new();
         let mut works = self.works;
         for id in &self.created {
-            let Some(Work { before, after: Some(task), input, request }) = works.remove(id) else {
+            let Some(Work { before, after: Some(task), input, request, .. }) = works.remove(id)
+            else {
                 continue;
             };
             // Deleted and created again in one batch.
@@ -248,12 +274,13 @@ impl<'a> Batch<'a> {
             news.push(News::State(Arc::new(Snapshot::new(task.clone()))));
             changes.created.push(Created { task, input, request });
         }
-        for (id, Work { before, after, .. }) in works {
+        for (id, Work { before, after, ended, .. }) in works {
             match (before, after) {
                 (Some(before), Some(after)) if before.task != after => {
                     if before.task.revision != after.revision {
                         news.push(News::State(Arc::new(Snapshot::new(after.clone()))));
                     }
+                    changes.attempts.extend(ended.map(|attempt| (before.row, attempt)));
                     changes.changed.push((before, after));
                 }
                 (Some(before), None) => {

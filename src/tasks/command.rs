@@ -103,6 +103,12 @@ pub(super) enum Command {
         finish: Box<Finish>,
         reply: Reply<()>,
     },
+    /// Holds a queue back, or lets it go on.
+    PauseQueue {
+        queue: Name,
+        paused: bool,
+        reply: Reply<()>,
+    },
     Expire {
         overdue: Overdue,
         reply: Reply<()>,
@@ -145,6 +151,7 @@ impl Command {
             | Self::Delete { .. }
             | Self::Report { .. }
             | Self::Finish { .. }
+            | Self::PauseQueue { .. }
             | Self::Expire { .. }
             | Self::Lease { .. } => 1,
         }
@@ -187,6 +194,7 @@ impl Command {
                 report(&finish.report) + outcome
             }
             Self::Delete { .. }
+            | Self::PauseQueue { .. }
             | Self::Expire { .. }
             | Self::MakeDue { .. }
             | Self::Purge { .. }
@@ -206,6 +214,7 @@ impl Command {
                 }
             }
             Self::Delete { reply, .. }
+            | Self::PauseQueue { reply, .. }
             | Self::Finish { reply, .. }
             | Self::Expire { reply, .. } => drop(reply.send(Err(error))),
             Self::MakeDue { reply, .. } | Self::Purge { reply, .. } => {

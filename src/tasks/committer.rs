@@ -9,29 +9,31 @@ use std::{
 
 use super::{
     Settings, Shared,
-    assign::{Headroom, deal, serves},
     batch::{Batch, wanted},
     command::{Command, LeaseRequest, Leased, Outcome},
-    handout::Handout,
+    handout::{Dealt, Handout, hand_out},
+    later::Again,
 };
 use crate::{
-    domain::{self, Context, Error, Event, Grant, Name, Status, Task, Timestamp},
+    domain::{self, Error, Name, Status, Task, Timestamp},
     hub::{News, Snapshot},
-    store::{Changes, Due, Lane, StoreError, Stored, Transaction, Writer},
+    store::{Changes, Due, Lane, StoreError, Transaction, Writer},
 };
 
 /// How often a batch that lost a race is tried again before its commands are
 /// applied one by one.
 const TRIES: usize = 10;
-/// Tasks that one batch hands out at most.
-const HANDED_OUT: u64 = 500;
 
 /// What stands once a transaction is committed.
 struct Committed {
     outcomes: Vec<Outcome>,
     news: Vec<News>,
     wakes: Vec<Due>,
-    served: Vec<Name>,
+    /// Kinds of which it was written down that a worker was seen, and when.
+    served: (Vec<Name>, Timestamp),
+    /// Queues that go on.
+    resumed: Vec<Name>,
+    again: Vec<Again>,
     deadline: Option<Timestamp>,
 }
 
@@ -107,18 +109,19 @@ async fn attempt(
         let now = batch.now();
         let outcomes: Vec<Outcome> =
             commands.iter().map(|command| batch.apply(command, &shared.queue)).collect();
-        (now, outcomes, batch.finish())
+        (now, outcomes, batch.seen(), batch.finish())
     }));
-    let Ok((now, mut outcomes, (mut changes, mut news))) = applied else {
+    let Ok((now, mut outcomes, seen, (mut changes, mut news))) = applied else {
         tracing::error!("applying a command panicked");
         return Err(Failed::Panicked);
     };
-    let served = new_kinds(shared, commands);
+    let served = shared.kinds.to_write(seen, now);
     changes.served.clone_from(&served);
     let mut wakes = ready(&changes, now);
     wakes.extend(freed(settings, &changes));
     let mut deadline = deadline(&changes, now);
     write(&mut transaction, &changes, now).await?;
+    let mut resumed = Vec::new();
     for (command, outcome) in commands.iter().zip(&mut outcomes) {
         match command {
             Command::MakeDue { limit, .. } => {
@@ -130,6 +133,11 @@ async fn attempt(
                 let gone = transaction.purge(now, settings.retention, *limit).await?;
                 *outcome = Outcome::More(gone.len() as u64 >= *limit);
                 news.extend(gone.into_iter().map(|task| News::Deleted(task.id.clone())));
+            }
+            Command::PauseQueue { queue, paused, .. } => {
+                if transaction.pause_queue(queue, *paused).await? && !paused {
+                    resumed.push(queue.clone());
+                }
             }
             Command::Create { .. }
             | Command::Update { .. }
@@ -152,13 +160,17 @@ async fn attempt(
             | Command::Finish { .. }
             | Command::Expire { .. }
             | Command::MakeDue { .. }
-            | Command::Purge { .. } => None,
+            | Command::Purge { .. }
+            | Command::PauseQueue { .. } => None,
         })
         .collect();
+    let mut again = Vec::new();
     if !leases.is_empty() {
         let requests: Vec<&LeaseRequest> = leases.iter().map(|(_, request)| *request).collect();
         let dealt = hand_out(&mut transaction, settings, last_queue, &requests, now).await?;
-        for ((at, _), changes) in leases.into_iter().zip(dealt) {
+        let Dealt { each, again: later } = dealt;
+        again = later;
+        for ((at, _), changes) in leases.into_iter().zip(each) {
             deadline = deadline.into_iter().chain(self::deadline(&changes, now)).min();
             news.extend(
                 changes
@@ -175,7 +187,7 @@ async fn attempt(
         }
     }
     transaction.commit().await?;
-    Ok(Committed { outcomes, news, wakes, served, deadline })
+    Ok(Committed { outcomes, news, wakes, served: (served, now), resumed, again, deadline })
 }
 
 async fn write(
@@ -183,93 +195,27 @@ async fn write(
     changes: &Changes,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let Changes { created, changed, deleted, served } = changes;
+    let Changes { created, changed, attempts: _, deleted, served } = changes;
     if created.is_empty() && changed.is_empty() && deleted.is_empty() && served.is_empty() {
         return Ok(());
     }
     transaction.write(changes, now).await
 }
 
-/// One pick for each lane serves all requests of the batch.
-async fn hand_out(
-    transaction: &mut Transaction<'_>,
-    settings: &Settings,
-    last_queue: &mut Option<Name>,
-    requests: &[&LeaseRequest],
-    now: Timestamp,
-) -> Result<Vec<Changes>, StoreError> {
-    let mut kinds: Vec<Name> = requests.iter().flat_map(|r| r.kinds.iter().cloned()).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    let queues: Vec<Name> = if requests.iter().any(|request| request.queues.is_empty()) {
-        Vec::new()
-    } else {
-        requests.iter().flat_map(|request| request.queues.iter().cloned()).collect()
-    };
-    let lanes = transaction.lanes(&kinds, &queues).await?;
-    let limited = lanes.iter().any(|lane| settings.is_limited(lane));
-    let live = if limited { transaction.live_leases().await? } else { Default::default() };
-    let mut headroom = Headroom::new(settings, &live);
-    let mut picked = Vec::new();
-    for lane in lanes {
-        let demand: usize = requests.iter().filter(|r| serves(r, &lane)).map(|r| r.max_tasks).sum();
-        let limit = (demand as u64).min(headroom.of(&lane)).min(HANDED_OUT);
-        if limit > 0 {
-            let tasks = transaction.pick(&lane, limit).await?;
-            picked.push((lane, tasks));
-        }
-    }
-    let dealt = deal(requests, picked, &mut headroom, last_queue);
-    let mut all = Changes::default();
-    let mut each = Vec::with_capacity(dealt.len());
-    for (request, tasks) in requests.iter().zip(dealt) {
-        let mut changes = Changes::default();
-        for stored in tasks {
-            match granted(settings, request, &stored, now) {
-                Ok(task) => {
-                    all.changed.push((Stored { input: None, ..stored.clone() }, task.clone()));
-                    changes.changed.push((stored, task));
-                }
-                Err(error) => {
-                    tracing::error!(task = %stored.task.id, %error, "due, but not to be leased");
-                }
-            }
-        }
-        each.push(changes);
-    }
-    write(transaction, &all, now).await?;
-    Ok(each)
-}
-
-fn granted(
-    settings: &Settings,
-    request: &LeaseRequest,
-    stored: &Stored,
-    now: Timestamp,
-) -> Result<Arc<Task>, Error> {
-    let grant = Grant {
-        worker: request.worker.clone(),
-        token: domain::Token(rand::random()),
-        duration: request.duration,
-        by_runner: request.by_runner,
-    };
-    let kind = settings.kind(&stored.task.kind);
-    let context = Context { now, kind, jitter: 0.0, input: None };
-    domain::apply(&stored.task, &Event::Lease(grant), &context)
-        .map(|task| task.map_or_else(|| stored.task.clone(), Arc::new))
-}
-
 /// After the commit, and only then: the news, the answers, the waiting workers.
 fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: Committed) {
-    let Committed { outcomes, news, wakes, served, deadline } = committed;
+    let Committed { outcomes, news, wakes, served: (kinds, time), resumed, again, deadline } =
+        committed;
     shared.hub.publish(&news);
-    shared.remember_served(served);
+    shared.kinds.wrote(kinds.into_iter().map(|kind| (kind, time)));
     for (command, outcome) in commands.into_iter().zip(outcomes) {
         answer(shared, command, outcome);
     }
     for due in wakes {
         shared.waiters.wake(&due.lane, due.tasks);
     }
+    resumed.iter().for_each(|queue| shared.waiters.wake_queue(queue));
+    shared.later.add(again);
     if let Some(deadline) = deadline {
         shared.deadlines.hint(deadline);
     }
@@ -285,6 +231,7 @@ fn answer(shared: &Arc<Shared>, command: Command, outcome: Outcome) {
         }
         (
             Command::Delete { reply, .. }
+            | Command::PauseQueue { reply, .. }
             | Command::Finish { reply, .. }
             | Command::Expire { reply, .. },
             Outcome::Done(result),
@@ -353,19 +300,4 @@ fn deadline(changes: &Changes, now: Timestamp) -> Option<Timestamp> {
             (_, None) => None,
         })
         .min()
-}
-
-/// Kinds that a remote worker asks for, for the first time.
-fn new_kinds(shared: &Shared, commands: &[Command]) -> Vec<Name> {
-    let mut kinds = Vec::new();
-    for command in commands {
-        if let Command::Lease { request, .. } = command
-            && !request.by_runner
-        {
-            kinds.extend(request.kinds.iter().filter(|kind| !shared.is_known(kind)).cloned());
-        }
-    }
-    kinds.sort_unstable();
-    kinds.dedup();
-    kinds
 }

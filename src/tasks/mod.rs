@@ -5,75 +5,39 @@
 
 mod assign;
 mod batch;
+mod census;
 mod command;
 mod committer;
 mod handout;
+mod kinds;
+mod later;
 mod queue;
+mod settings;
 mod timers;
 mod waiters;
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+pub use census::{KindCensus, QueueCensus};
 pub use command::{Answer, Create, LeaseRequest, Leased};
 use futures_util::future::join_all;
+pub use settings::{KindSettings, Settings, Source};
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{EXTERNAL, Error, Finish, KindDefaults, Name, Patch, Report, TaskId},
+    domain::{Error, Finish, Name, Patch, Report, TaskId, limits},
     hub::{Full, Hub, Snapshot},
-    store::{Lane, ListQuery, Page, Reader, StoreError, Writer},
+    store::{AttemptPage, ListQuery, Page, Reader, StoreError, Writer},
     watch::{Watch, WatchAll, WatchAllOptions, WatchOptions},
 };
 use command::{Command, Creation};
 
 /// How often a waiting worker looks by itself: heals a wake-up that was lost.
 const SLOW_LOOK: Duration = Duration::from_secs(20);
-
-/// What the rules of this server are.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// What a kind gives its tasks where it says nothing else.
-    pub defaults: KindDefaults,
-    /// What is configured of each kind.
-    pub kinds: HashMap<Name, KindSettings>,
-    /// Live leases that a queue may have at most.
-    pub queue_concurrency: HashMap<Name, u64>,
-    /// Accept kinds that nobody has ever served.
-    pub accept_unknown: bool,
-    /// How long ended tasks are kept that name nothing else.
-    pub retention: Duration,
-}
-
-/// The rules of one kind.
-#[derive(Clone, Debug, Default)]
-pub struct KindSettings {
-    /// What it gives its tasks.
-    pub defaults: KindDefaults,
-    /// Live leases that it may have at most.
-    pub concurrency: Option<u64>,
-    /// Served by this server itself: built in, a program, a handler.
-    pub known: bool,
-}
-
-impl Settings {
-    fn kind(&self, kind: &Name) -> &KindDefaults {
-        self.kinds.get(kind).map_or(&self.defaults, |kind| &kind.defaults)
-    }
-
-    fn kind_concurrency(&self, kind: &Name) -> Option<u64> {
-        self.kinds.get(kind).and_then(|kind| kind.concurrency)
-    }
-
-    fn is_limited(&self, lane: &Lane) -> bool {
-        self.kind_concurrency(&lane.kind).is_some()
-            || self.queue_concurrency.contains_key(&lane.queue)
-    }
-}
 
 /// What the committer, the timers and all handles share.
 #[derive(Debug)]
@@ -83,34 +47,8 @@ struct Shared {
     hub: Hub,
     waiters: waiters::Waiters,
     deadlines: timers::Deadlines,
-    /// Kinds that remote workers have served.
-    served: RwLock<HashSet<Name>>,
-}
-
-impl Shared {
-    fn is_known(&self, kind: &Name) -> bool {
-        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
-        kind.as_str() == EXTERNAL
-            || self.settings.kinds.get(kind).is_some_and(|kind| kind.known)
-            || served.contains(kind)
-    }
-
-    fn remember_served(&self, kinds: Vec<Name>) {
-        if !kinds.is_empty() {
-            self.served.write().unwrap_or_else(PoisonError::into_inner).extend(kinds);
-        }
-    }
-
-    fn known_kinds(&self) -> Vec<String> {
-        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
-        let configured = self.settings.kinds.iter().filter(|(_, kind)| kind.known);
-        let mut names: Vec<String> =
-            configured.map(|(name, _)| name).chain(&*served).map(ToString::to_string).collect();
-        names.push(EXTERNAL.to_owned());
-        names.sort_unstable();
-        names.dedup();
-        names
-    }
+    kinds: kinds::Kinds,
+    later: later::Later,
 }
 
 /// The way to tasks, for every mouth. Cheap to clone.
@@ -149,7 +87,8 @@ impl Tasks {
             hub,
             waiters: waiters::Waiters::default(),
             deadlines: timers::Deadlines::default(),
-            served: RwLock::new(served.into_iter().collect()),
+            kinds: kinds::Kinds::new(served),
+            later: later::Later::default(),
         });
         let committer = tokio::spawn(committer::run(writer, Arc::clone(&shared)));
         if reader.embedded() {
@@ -158,7 +97,13 @@ impl Tasks {
         let stop_timers = CancellationToken::new();
         let timers =
             tokio::spawn(timers::run(Arc::clone(&shared), reader.clone(), stop_timers.clone()));
-        let running = Mutex::new(vec![timers, committer]);
+        let waker = tokio::spawn({
+            let (shared, stop) = (Arc::clone(&shared), stop_timers.clone());
+            async move {
+                stop.run_until_cancelled(shared.later.run(&shared.waiters)).await.unwrap_or(())
+            }
+        });
+        let running = Mutex::new(vec![timers, waker, committer]);
         let background = Arc::new(Background { stop_timers, running });
         Ok(Self { shared, reader, draining: CancellationToken::new(), background })
     }
@@ -205,14 +150,15 @@ impl Tasks {
 
     async fn check_kind(&self, create: &Create) -> Result<(), Error> {
         let kind = &create.new.kind;
-        if self.shared.settings.accept_unknown || self.shared.is_known(kind) {
+        let Shared { settings, kinds, .. } = &*self.shared;
+        if settings.accept_unknown || kinds.is_known(settings, kind) {
             return Ok(());
         }
         // A worker may have made itself known at another replica.
         if !self.reader.embedded() {
             let served = self.reader.served_kinds().await.map_err(|error| logged(&error))?;
-            self.shared.remember_served(served);
-            if self.shared.is_known(kind) {
+            kinds.wrote(served);
+            if kinds.is_known(settings, kind) {
                 return Ok(());
             }
         }
@@ -221,7 +167,7 @@ impl Tasks {
             format!(
                 "nothing has ever served the kind \"{kind}\": known are {}; start a worker for \
                  it, or set kinds.accept_unknown",
-                self.shared.known_kinds().join(", ")
+                kinds.known(settings).iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
             ),
         ))
     }
@@ -258,7 +204,7 @@ impl Tasks {
             return Err(draining());
         }
         let until = Instant::now() + request.wait;
-        let waiter = self.shared.waiters.register(&request.kinds, &request.queues);
+        let waiter = self.shared.waiters.register(&request.worker, &request.kinds, &request.queues);
         loop {
             waiter.look();
             let asked = request.clone();
@@ -311,6 +257,22 @@ impl Tasks {
         let stored = self.reader.task(id, with_input).await.map_err(|error| logged(&error))?;
         let stored = stored.ok_or_else(|| Error::no_task(id))?;
         Ok(Full { task: Arc::new(Snapshot::new(stored.task)), input: stored.input })
+    }
+
+    /// The attempts of a task behind the one numbered `after`, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// NOT_FOUND; UNAVAILABLE where the database is away.
+    pub async fn attempts(
+        &self,
+        id: &TaskId,
+        after: i64,
+        limit: usize,
+    ) -> Result<AttemptPage, Error> {
+        let page = self.reader.attempts(id, after, limit, limits::PAGE_BYTES).await;
+        let page = page.map_err(|error| logged(&error))?;
+        page.ok_or_else(|| Error::no_task(id))
     }
 
     /// Reads a page of tasks.

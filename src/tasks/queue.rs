@@ -247,7 +247,9 @@ fn class(command: &Command) -> Class {
     match command {
         Command::Finish { .. } => Class::Outcomes,
         Command::Report { .. } => Class::Reports,
-        Command::Update { .. } | Command::Delete { .. } => Class::Updates,
+        Command::Update { .. } | Command::Delete { .. } | Command::PauseQueue { .. } => {
+            Class::Updates
+        }
         Command::Create { .. } => Class::Creates,
         Command::Expire { .. } | Command::MakeDue { .. } | Command::Purge { .. } => Class::Timers,
         Command::Lease { .. } => Class::Leases,

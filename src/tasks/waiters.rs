@@ -2,7 +2,7 @@
 //! there is something for them; then as many are woken as there are tasks.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -24,6 +24,7 @@ struct Waiting {
 
 #[derive(Debug)]
 struct Entry {
+    worker: Name,
     kinds: Vec<Name>,
     queues: Vec<Name>,
     woken: bool,
@@ -41,12 +42,13 @@ pub(super) struct Waiter {
 impl Waiters {
     /// Registers a worker. To be done before it looks for tasks, or what comes in
     /// between is missed.
-    pub(super) fn register(&self, kinds: &[Name], queues: &[Name]) -> Waiter {
+    pub(super) fn register(&self, worker: &Name, kinds: &[Name], queues: &[Name]) -> Waiter {
         let wake = Arc::new(Notify::new());
         let mut waiting = self.lock();
         waiting.next += 1;
         let number = waiting.next;
         let entry = Entry {
+            worker: worker.clone(),
             kinds: kinds.to_vec(),
             queues: queues.to_vec(),
             woken: true,
@@ -60,6 +62,25 @@ impl Waiters {
     /// There are `tasks` for workers of this lane.
     pub(super) fn wake(&self, lane: &Lane, tasks: u64) {
         self.lock().wake(lane, tasks);
+    }
+
+    /// There may be tasks for all who serve this queue.
+    pub(super) fn wake_queue(&self, queue: &Name) {
+        for entry in self.lock().all.values_mut() {
+            if !entry.woken && (entry.queues.is_empty() || entry.queues.contains(queue)) {
+                entry.woken = true;
+                entry.wake.notify_one();
+            }
+        }
+    }
+
+    /// Who waits, by the kinds that they serve.
+    pub(super) fn present(&self) -> BTreeSet<(Name, Name)> {
+        let waiting = self.lock();
+        let workers = waiting.all.values();
+        workers
+            .flat_map(|entry| entry.kinds.iter().map(|kind| (kind.clone(), entry.worker.clone())))
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -180,7 +201,8 @@ mod tests {
     #[test]
     fn as_many_are_woken_as_there_are_tasks_and_in_turn() {
         let waiters = Waiters::default();
-        let all: Vec<Waiter> = (0..3).map(|_| waiters.register(&[name("k")], &[])).collect();
+        let all: Vec<Waiter> =
+            (0..3).map(|_| waiters.register(&name("w"), &[name("k")], &[])).collect();
         waiters.wake(&lane("k", "q"), 2);
         assert_eq!(all.iter().map(is_woken).collect::<Vec<_>>(), [true, true, false]);
         all[0].look();
@@ -191,8 +213,8 @@ mod tests {
     #[test]
     fn a_waiter_is_woken_for_its_queues_only() {
         let waiters = Waiters::default();
-        let one = waiters.register(&[name("k")], &[name("a")]);
-        let other = waiters.register(&[name("k"), name("l")], &[]);
+        let one = waiters.register(&name("w"), &[name("k")], &[name("a")]);
+        let other = waiters.register(&name("w"), &[name("k"), name("l")], &[]);
         waiters.wake(&lane("k", "b"), 1);
         assert!(!is_woken(&one) && is_woken(&other));
         waiters.wake(&lane("k", "a"), 1);
@@ -202,8 +224,8 @@ mod tests {
     #[test]
     fn who_is_woken_and_leaves_passes_it_on() {
         let waiters = Waiters::default();
-        let first = waiters.register(&[name("k")], &[]);
-        let second = waiters.register(&[name("k")], &[]);
+        let first = waiters.register(&name("w"), &[name("k")], &[]);
+        let second = waiters.register(&name("w"), &[name("k")], &[]);
         waiters.wake(&lane("k", "q"), 1);
         assert!(!is_woken(&second));
         drop(first);
@@ -213,9 +235,9 @@ mod tests {
     #[test]
     fn those_who_left_leave_nothing_behind() {
         let waiters = Waiters::default();
-        let stays = waiters.register(&[name("k")], &[]);
+        let stays = waiters.register(&name("w"), &[name("k")], &[]);
         for _ in 0..1_000 {
-            drop(waiters.register(&[name("k"), name("l")], &[]));
+            drop(waiters.register(&name("w"), &[name("k"), name("l")], &[]));
         }
         assert!(waiters.lock().by_kind.values().map(VecDeque::len).sum::<usize>() < 300);
         drop(stays);

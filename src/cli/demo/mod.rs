@@ -28,10 +28,8 @@ use super::{
 };
 use crate::{
     client::{Client, DEFAULT_SERVER},
-    config::{
-        Config, KindConfig, LaneLimits, LogFormat, ProgramConfig, parse_database, parse_listen,
-    },
-    domain::{EXTERNAL, Name, Object},
+    config::{Config, KindConfig, LogFormat, ProgramConfig, parse_database, parse_listen},
+    domain::{EXTERNAL, LaneLimits, Name, Object},
     proto::{CreateTaskRequest, Task},
     telemetry,
 };

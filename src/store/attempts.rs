@@ -1,0 +1,136 @@
+//! Leases that have ended, of which each task keeps the newest.
+
+use sea_orm::Value as Sql;
+
+use super::{
+    Name, Reader, StoreError, Timestamp, Transaction,
+    connection::{execute, placeholders, query, shaped},
+    rows::{failure_from, failure_sql},
+};
+use crate::domain::{ATTEMPTS_KEPT, Attempt, AttemptEnd, State, TaskId};
+
+/// Some attempts of a task, oldest first.
+#[derive(Clone, Debug)]
+pub struct AttemptPage {
+    /// The attempts; the live one last.
+    pub attempts: Vec<Attempt>,
+    /// The number behind which the next page begins; none on the last one.
+    pub next: Option<i64>,
+}
+
+impl Transaction<'_> {
+    /// Remembers leases that ended, at most one of each row, and forgets the oldest
+    /// where there are too many.
+    pub(super) async fn add_attempts(
+        &mut self,
+        ended: &[(i64, Attempt)],
+    ) -> Result<(), StoreError> {
+        let ended: Vec<Vec<Sql>> =
+            ended.iter().filter_map(|(row, attempt)| values(*row, attempt)).collect();
+        for piece in shaped(&ended) {
+            let list = placeholders(self.db()?, piece.len(), piece[0].len());
+            let sql = format!(
+                "INSERT INTO attempts (row, number, attempt, worker, start_time, end_time, \
+                 end_state, error) SELECT v.column1, coalesce((SELECT max(a.number) FROM attempts \
+                 a WHERE a.row = v.column1), 0) + 1, v.column2, v.column3, v.column4, v.column5, \
+                 v.column6, v.column7 FROM (VALUES {list}) AS v RETURNING row, number"
+            );
+            for added in query(self.db()?, &sql, piece.iter().flatten().cloned()).await? {
+                let (row, number): (i64, i64) =
+                    (added.try_get_by_index(0)?, added.try_get_by_index(1)?);
+                if number > ATTEMPTS_KEPT {
+                    let sql = "DELETE FROM attempts WHERE row = $1 AND number <= $2";
+                    let oldest = number - ATTEMPTS_KEPT;
+                    execute(self.db()?, sql, [row.into(), oldest.into()]).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn values(row: i64, attempt: &Attempt) -> Option<Vec<Sql>> {
+    let Attempt { number, worker, start_time, end } = attempt;
+    let AttemptEnd { time, state, error } = end.as_ref()?;
+    Some(vec![
+        row.into(),
+        i64::from(*number).into(),
+        worker.as_ref().map(ToString::to_string).into(),
+        start_time.micros().into(),
+        time.micros().into(),
+        i16::try_from(state.number()).unwrap_or_default().into(),
+        failure_sql(error.as_ref()),
+    ])
+}
+
+impl Reader {
+    /// The attempts of a task behind the one numbered `after`, at most `limit`, and about
+    /// `max_bytes` of them. None where there is no such task.
+    ///
+    /// # Errors
+    ///
+    /// Where the database does not answer.
+    pub async fn attempts(
+        &self,
+        id: &TaskId,
+        after: i64,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Option<AttemptPage>, StoreError> {
+        let Some(stored) = self.task(id, false).await? else { return Ok(None) };
+        let sql = "SELECT number, attempt, worker, start_time, end_time, end_state, error \
+             FROM attempts WHERE row = $1 AND number > $2 ORDER BY number LIMIT $3";
+        let many = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let rows = query(&self.db, sql, [stored.row.into(), after.into(), many.into()]).await?;
+        let mut attempts = Vec::with_capacity(rows.len());
+        let mut last = after;
+        let nonsense = |what: &str| StoreError::Nonsense {
+            id: format!("an attempt of tasks/{id}"),
+            what: what.to_owned(),
+        };
+        let mut more = rows.len() > limit;
+        let mut bytes = 0;
+        for row in rows.iter().take(limit) {
+            let (number, state): (i64, i16) = (row.try_get_by_index(1)?, row.try_get_by_index(5)?);
+            let worker: Option<String> = row.try_get_by_index(2)?;
+            let error: Option<Vec<u8>> = row.try_get_by_index(6)?;
+            bytes += error.as_ref().map_or(0, Vec::len);
+            if bytes > max_bytes && !attempts.is_empty() {
+                more = true;
+                break;
+            }
+            last = row.try_get_by_index(0)?;
+            attempts.push(Attempt {
+                number: u32::try_from(number).map_err(|_| nonsense("a malformed number"))?,
+                worker: worker.and_then(|worker| Name::new(&worker)),
+                start_time: Timestamp::from_micros(row.try_get_by_index(3)?),
+                end: Some(AttemptEnd {
+                    time: Timestamp::from_micros(row.try_get_by_index(4)?),
+                    state: State::from_number(state.into())
+                        .ok_or_else(|| nonsense("an unknown state"))?,
+                    error: error
+                        .map(|bytes| {
+                            failure_from(&bytes).ok_or_else(|| nonsense("an unreadable error"))
+                        })
+                        .transpose()?,
+                }),
+            });
+        }
+        if more {
+            return Ok(Some(AttemptPage { attempts, next: Some(last) }));
+        }
+        // Read after the task: the lease that was live then may have ended since.
+        let live = Attempt::live(&stored.task).filter(|live| {
+            attempts.last().is_none_or(|last: &Attempt| last.start_time < live.start_time)
+        });
+        match live {
+            Some(_) if attempts.len() >= limit => {
+                Ok(Some(AttemptPage { attempts, next: Some(last) }))
+            }
+            live => {
+                attempts.extend(live);
+                Ok(Some(AttemptPage { attempts, next: None }))
+            }
+        }
+    }
+}

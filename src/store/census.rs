@@ -1,0 +1,129 @@
+//! How much waits and runs in each lane, and what is known of kinds and queues.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Lane, Name, Reader, StoreError, Timestamp, Transaction,
+    connection::{execute, is_postgres, query},
+    pick::name,
+};
+
+/// What lives, counted. Cost grows with what waits and runs, not with what is kept.
+#[derive(Clone, Debug, Default)]
+pub struct Census {
+    /// Live tasks of each lane that has some.
+    pub lanes: BTreeMap<Lane, Count>,
+    /// Workers that hold leases, by the kinds that they hold them of.
+    pub holders: BTreeSet<(Name, Name)>,
+    /// When a remote worker of a kind was last seen, as far as it is written down.
+    pub seen: BTreeMap<Name, Timestamp>,
+    /// Queues of which nothing is handed out.
+    pub paused: BTreeSet<Name>,
+}
+
+/// How many tasks of a lane are where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// QUEUED.
+    pub queued: u64,
+    /// RUNNING or CANCELLING.
+    pub running: u64,
+}
+
+/// Each part reads one index: of what is due, of what is not yet, of what waits for
+/// its owner, and of what runs. PAUSED tasks count as neither, but live.
+const LANES: &str = "SELECT kind, queue, 1, count(*) FROM tasks WHERE due = 1 GROUP BY kind, queue \
+     UNION ALL SELECT kind, queue, 1, count(*) FROM tasks WHERE due = 0 GROUP BY kind, queue \
+     UNION ALL SELECT 'external', queue, 1, count(*) FROM tasks \
+     WHERE kind = 'external' AND state = 1 GROUP BY queue \
+     UNION ALL SELECT kind, queue, 2, count(*) FROM tasks WHERE state IN (2, 4) GROUP BY kind, queue \
+     UNION ALL SELECT kind, queue, 3, count(*) FROM tasks WHERE state = 3 GROUP BY kind, queue";
+
+impl Reader {
+    /// Counts.
+    ///
+    /// # Errors
+    ///
+    /// Where the database does not answer.
+    pub async fn census(&self) -> Result<Census, StoreError> {
+        let mut census = Census::default();
+        for row in query(&self.db, LANES, []).await? {
+            let lane = Lane {
+                kind: name(&row.try_get_by_index::<String>(0)?)?,
+                queue: name(&row.try_get_by_index::<String>(1)?)?,
+            };
+            let (state, tasks): (i32, i64) = (row.try_get_by_index(2)?, row.try_get_by_index(3)?);
+            let tasks = u64::try_from(tasks).unwrap_or(0);
+            let count = census.lanes.entry(lane).or_default();
+            match state {
+                1 => count.queued += tasks,
+                2 => count.running += tasks,
+                _ => {}
+            }
+        }
+        let sql = "SELECT DISTINCT t.kind, t.worker FROM running r JOIN tasks t ON t.row = r.row";
+        for row in query(&self.db, sql, []).await? {
+            let (kind, worker): (String, Option<String>) =
+                (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            if let Some(worker) = worker {
+                census.holders.insert((name(&kind)?, name(&worker)?));
+            }
+        }
+        for (kind, time) in self.served_kinds().await? {
+            census.seen.insert(kind, time);
+        }
+        for row in query(&self.db, "SELECT queue FROM paused_queues", []).await? {
+            census.paused.insert(name(&row.try_get_by_index::<String>(0)?)?);
+        }
+        Ok(census)
+    }
+}
+
+impl Transaction<'_> {
+    /// Holds a queue back, or lets it go on. Tells whether that changed anything.
+    pub async fn pause_queue(&mut self, queue: &Name, paused: bool) -> Result<bool, StoreError> {
+        let sql = if paused {
+            "INSERT INTO paused_queues (queue) VALUES ($1) ON CONFLICT DO NOTHING"
+        } else {
+            "DELETE FROM paused_queues WHERE queue = $1"
+        };
+        Ok(execute(self.db()?, sql, [queue.as_str().into()]).await? > 0)
+    }
+
+    /// Up to when each of these rates is used up. On PostgreSQL they are held until
+    /// the transaction ends.
+    pub async fn rates(
+        &mut self,
+        names: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+        let mut used = BTreeMap::new();
+        let lock = if is_postgres(self.db()?) { "FOR UPDATE" } else { "" };
+        let sql = format!("SELECT used FROM rates WHERE name = $1 {lock}");
+        for name in names {
+            let mut rows = query(self.db()?, &sql, [name.as_str().into()]).await?;
+            if rows.is_empty() && is_postgres(self.db()?) {
+                // There must be a row to hold, also for the first two who meet here.
+                let first = "INSERT INTO rates (name, used) VALUES ($1, 0) ON CONFLICT DO NOTHING";
+                execute(self.db()?, first, [name.as_str().into()]).await?;
+                rows = query(self.db()?, &sql, [name.as_str().into()]).await?;
+            }
+            if let Some(row) = rows.first() {
+                used.insert(name.clone(), Timestamp::from_micros(row.try_get_by_index(0)?));
+            }
+        }
+        Ok(used)
+    }
+
+    /// Notes up to when these rates are used up.
+    pub async fn set_rates(
+        &mut self,
+        used: &BTreeMap<String, Timestamp>,
+    ) -> Result<(), StoreError> {
+        for (name, time) in used {
+            let sql = "INSERT INTO rates (name, used) VALUES ($1, $2) \
+                 ON CONFLICT (name) DO UPDATE SET used = excluded.used";
+            execute(self.db()?, sql, [name.as_str().into(), time.micros().into()]).await?;
+        }
+        Ok(())
+    }
+}

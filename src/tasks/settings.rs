@@ -1,0 +1,77 @@
+//! What the rules of this server are.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use crate::{
+    domain::{KindDefaults, LaneLimits, Name, Rate},
+    store::Lane,
+};
+
+/// The rules of this server.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What a kind gives its tasks where it says nothing else.
+    pub defaults: KindDefaults,
+    /// What is configured of each kind.
+    pub kinds: HashMap<Name, KindSettings>,
+    /// What limits each queue that has limits.
+    pub queues: HashMap<Name, LaneLimits>,
+    /// Accept kinds that nobody has ever served.
+    pub accept_unknown: bool,
+    /// How long ended tasks are kept that name nothing else.
+    pub retention: Duration,
+}
+
+/// The rules of one kind.
+#[derive(Clone, Debug, Default)]
+pub struct KindSettings {
+    /// What it gives its tasks.
+    pub defaults: KindDefaults,
+    /// What limits it.
+    pub limits: LaneLimits,
+    /// What of this server itself serves it; none where workers do.
+    pub source: Option<Source>,
+}
+
+/// What of a server serves a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A part of it: `demo`, `external`, a handler of the program that it is part of.
+    BuiltIn,
+    /// A program named in the configuration.
+    Program,
+}
+
+impl Settings {
+    pub(super) fn kind(&self, kind: &Name) -> &KindDefaults {
+        self.kinds.get(kind).map_or(&self.defaults, |kind| &kind.defaults)
+    }
+
+    /// The limits that hold for a lane: those of its kind, and those of its queue.
+    pub(super) fn limits(&self, lane: &Lane) -> [LaneLimits; 2] {
+        let kind = self.kinds.get(&lane.kind).map(|kind| kind.limits);
+        let queue = self.queues.get(&lane.queue).copied();
+        [kind.unwrap_or_default(), queue.unwrap_or_default()]
+    }
+
+    /// Whether the number of live leases is limited in it.
+    pub(super) fn is_limited(&self, lane: &Lane) -> bool {
+        self.limits(lane).iter().any(|limits| limits.concurrency.is_some())
+    }
+
+    /// The rates that limit a lane, with the names that they are kept by.
+    pub(super) fn rates(&self, lane: &Lane) -> impl Iterator<Item = (String, Rate)> {
+        let names = [format!("kinds/{}", lane.kind), format!("queues/{}", lane.queue)];
+        let limits = self.limits(lane);
+        names.into_iter().zip(limits).filter_map(|(name, limits)| Some((name, limits.rate?)))
+    }
+
+    /// The names of all rates that limit these lanes, in the order in which they are
+    /// to be locked.
+    pub(super) fn rate_names(&self, lanes: &[Lane]) -> BTreeSet<String> {
+        lanes.iter().flat_map(|lane| self.rates(lane).map(|(name, _)| name)).collect()
+    }
+}
