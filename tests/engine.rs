@@ -5,105 +5,17 @@
 
 mod support;
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use support::db::{Db, on_both};
-use taskwatch::{
-    domain::{
-        Code, Error, Failure, Finish, KindDefaults, LaneLimits, Name, NewTask, Object, Outcome,
-        Patch, ProgressReport, Report, RetryPolicy, State, TaskId, Token, Value,
-    },
-    hub::Hub,
-    store,
-    tasks::{Create, KindSettings, LeaseRequest, Leased, Settings, Source, Tasks},
+use support::{
+    db::{Db, on_both},
+    engine::{asks, create, ends, engine, ids, in_queue, is_lost, lease, name, says, token},
 };
-
-fn name(text: &str) -> Name {
-    Name::new(text).expect("a good name")
-}
-
-fn settings() -> Settings {
-    let known = |concurrency| KindSettings {
-        defaults: KindDefaults {
-            initial_backoff: Duration::ZERO,
-            max_backoff: Duration::ZERO,
-            ..KindDefaults::default()
-        },
-        limits: LaneLimits { concurrency, rate: None },
-        source: Some(Source::BuiltIn),
-    };
-    Settings {
-        kinds: HashMap::from([(name("work"), known(None)), (name("few"), known(Some(2)))]),
-        retention: Duration::from_secs(3_600),
-        ..Settings::default()
-    }
-}
-
-async fn engine(db: &Db) -> Tasks {
-    let (writer, reader) = store::open(db.url()).await.expect("opened");
-    Tasks::start(writer, reader, Hub::default(), settings()).await.expect("started")
-}
-
-fn create(id: &str, kind: &str) -> Create {
-    let new = NewTask {
-        id: name(id),
-        kind: name(kind),
-        input: None,
-        queue: None,
-        priority: 0,
-        labels: Default::default(),
-        schedule_time: None,
-        retry_policy: RetryPolicy::default(),
-        attempt_timeout: None,
-        retention: None,
-    };
-    Create { new, request: None, path: String::new() }
-}
-
-fn in_queue(id: &str, queue: &str, priority: i32) -> Create {
-    let mut create = create(id, "work");
-    create.new.queue = Some(name(queue));
-    create.new.priority = priority;
-    create
-}
-
-fn asks(kind: &str, max_tasks: usize, wait: Duration) -> LeaseRequest {
-    LeaseRequest {
-        worker: name("tester"),
-        kinds: vec![name(kind)],
-        queues: Vec::new(),
-        max_tasks,
-        duration: Duration::from_secs(30),
-        wait,
-        by_runner: false,
-    }
-}
-
-async fn lease(tasks: &Tasks, kind: &str, max_tasks: usize) -> Vec<Leased> {
-    tasks.lease(asks(kind, max_tasks, Duration::ZERO)).await.expect("leased")
-}
-
-fn token(leased: &Leased) -> Token {
-    leased.task.lease().expect("a live lease").token
-}
-
-fn says(token: Token, percent: f64) -> Report {
-    let progress = Some(ProgressReport { percent: Some(percent), ..ProgressReport::default() });
-    Report { token, progress, checkpoint: None }
-}
-
-fn ends(token: Token, outcome: Outcome) -> Finish {
-    Finish { report: Report { token, progress: None, checkpoint: None }, outcome }
-}
-
-fn ids(leased: &[Leased]) -> Vec<String> {
-    leased.iter().map(|leased| leased.task.id.to_string()).collect()
-}
-
-fn is_lost<T: std::fmt::Debug>(result: &Result<T, Error>) -> bool {
-    matches!(result, Err(Error::Aborted { reason: "LEASE_LOST", .. }))
-}
+use taskwatch::{
+    domain::{Code, Error, Failure, Object, Outcome, Patch, Report, State, TaskId, Value},
+    tasks::{Create, LeaseRequest},
+};
 
 async fn queues_are_served_in_turn_and_priorities_within_them(db: Db) {
     let tasks = engine(&db).await;
@@ -217,7 +129,7 @@ async fn a_kind_is_known_once_a_worker_has_asked_for_it(db: Db) {
     let refused = tasks.create(create("t", "other")).await;
     let Err(Error::InvalidArgument(violations)) = refused else { panic!("{refused:?}") };
     assert_eq!(violations[0].field, "task.kind");
-    assert!(violations[0].description.contains("external, few, work"), "{violations:?}");
+    assert!(violations[0].description.contains("external, few, slow, work"), "{violations:?}");
     assert!(lease(&tasks, "other", 1).await.is_empty());
     tasks.create(create("t", "other")).await.expect("known now");
     tasks.stop().await;

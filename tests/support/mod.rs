@@ -6,6 +6,7 @@
 #![allow(clippy::wildcard_enum_match_arm, dead_code, unreachable_pub, missing_docs)]
 
 pub mod db;
+pub mod engine;
 pub mod postgres;
 
 use std::{
