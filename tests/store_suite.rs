@@ -191,13 +191,13 @@ async fn what_may_be_picked_and_in_which_order(db: Db) {
     let only = transaction.lanes(&[name("work")], &[name("b")]).await.expect("lanes");
     assert_eq!(only, [lane("b")]);
     let picked = transaction.pick(&lane("a"), 10).await.expect("picked");
-    let ids: Vec<&str> = picked.iter().map(|stored| stored.task.id.as_str()).collect();
+    let ids: Vec<&str> = picked.iter().map(|picked| picked.stored.task.id.as_str()).collect();
     assert_eq!(ids, ["urgent", "old", "young"]);
     let then = now.plus(Duration::from_secs(7_200));
     let due = transaction.make_due(then, 10).await.expect("made due");
     assert_eq!((due.len(), due[0].tasks), (1, 1));
     let picked = transaction.pick(&lane("a"), 1).await.expect("picked");
-    assert_eq!(picked[0].task.id.as_str(), "later");
+    assert_eq!(picked[0].stored.task.id.as_str(), "later");
     transaction.rollback().await.expect("rolled back");
     let next = reader.next_deadline().await.expect("read");
     assert_eq!(next, Some(now.plus(Duration::from_secs(3_600))));
@@ -245,7 +245,7 @@ async fn retention_takes_the_task_and_later_its_request(db: Db) {
     for time in [soon, now.plus(2 * day)] {
         let mut transaction = writer.begin().await.expect("begun");
         let tasks = transaction.purge(time, day, 10).await.expect("purged");
-        gone.extend(tasks.into_iter().map(|task| task.id.to_string()));
+        gone.extend(tasks.tasks.into_iter().map(|task| task.id.to_string()));
         let requests = ["r-own", "r-default", "r-alive"].map(ToOwned::to_owned).into();
         let wanted = Wanted { requests, ..Wanted::default() };
         let known = transaction.load(&wanted).await.expect("loaded").requests;

@@ -236,6 +236,7 @@ fn explain(what: &str, error: &StoreError) -> String {
             format!("{what} is damaged, or no database: restore it from a backup")
         }
         StoreError::Unavailable(why) => format!("{what} cannot be opened: {why}"),
+        StoreError::Unknown { .. } => format!("{what}: {error}"),
         StoreError::Conflict => format!("{what}: another process is preparing it: try again"),
         StoreError::Nonsense { .. } => format!("{what}: {error}"),
         StoreError::Other(inner) => format!("{what} cannot be opened: {inner}"),

@@ -24,6 +24,12 @@ pub enum StoreError {
     /// Not reachable, or it did not answer in time.
     #[error("the database cannot be reached: {0}")]
     Unavailable(String),
+    /// The answer to a COMMIT was lost: it stands, or it does not.
+    #[error("the answer to a commit was lost")]
+    Unknown {
+        /// The number of its transaction.
+        xid: String,
+    },
     /// Lost a race (deadlock, serialization failure, an id that somebody else
     /// inserted in the meantime): load and apply again.
     #[error("another writer was faster")]
@@ -59,6 +65,10 @@ impl StoreError {
             Self::ReadOnly(_) => unavailable("the database is read-only: make it writable"),
             Self::Corrupt(_) => unavailable("the database is damaged: restore it from a backup"),
             Self::Unavailable(_) => unavailable("the database cannot be reached: try again"),
+            Self::Unknown { .. } => unavailable(
+                "the database did not answer whether it was done: look, or try again with the \
+                 same request_id or token",
+            ),
             Self::Conflict => unavailable("too many writers at once: try again"),
             Self::Nonsense { .. } | Self::Other(_) => Error::Internal,
         }
@@ -68,7 +78,11 @@ impl StoreError {
     /// so that applying them one by one is of no use.
     pub const fn hits_all(&self) -> bool {
         match self {
-            Self::Full(_) | Self::ReadOnly(_) | Self::Corrupt(_) | Self::Unavailable(_) => true,
+            Self::Full(_)
+            | Self::ReadOnly(_)
+            | Self::Corrupt(_)
+            | Self::Unavailable(_)
+            | Self::Unknown { .. } => true,
             Self::Conflict | Self::Nonsense { .. } | Self::Other(_) => false,
         }
     }

@@ -1,6 +1,8 @@
 //! Pages of lists. First the rows of a page are found along an index, then the
 //! tasks are read, until the page is long enough.
 
+use std::collections::HashMap;
+
 use sea_orm::{
     ConnectionTrait, DatabaseConnection,
     sea_query::{Condition, Expr, ExprTrait, Order as Sort, Query, SelectStatement},
@@ -13,7 +15,7 @@ use super::{
     rows::{COLUMNS, FROM, stored},
     transaction::inputs,
 };
-use crate::domain::{Direction, Order, OrderKey, Task};
+use crate::domain::{Direction, Order, OrderKey};
 
 /// Tasks that are read at once: a page of large ones ends early.
 const PIECE: usize = 64;
@@ -21,20 +23,28 @@ const PIECE: usize = 64;
 /// One page of a list.
 pub(super) async fn page(db: &DatabaseConnection, list: &ListQuery) -> Result<Page, StoreError> {
     let keys = keys(&list.order);
-    let found = rows(db, list, &keys).await?;
+    let mut found = rows(db, list, &keys).await?;
+    let more = found.len() > list.limit;
+    found.truncate(list.limit);
     let mut page = Page { tasks: Vec::new(), next: None };
     let mut bytes = 0;
+    // Some may be gone by now, so where the page ended is told by what was found.
+    let mut last: Option<&Cursor> = None;
     for piece in found.chunks(PIECE) {
-        for stored in tasks(db, piece, list.with_input).await? {
-            let full = page.tasks.len() >= list.limit || bytes >= list.max_bytes;
-            if let Some(last) = page.tasks.last().filter(|_| full) {
-                page.next = Some(cursor(last, &keys));
+        let mut read = tasks(db, piece, list.with_input).await?;
+        for at in piece {
+            if bytes >= list.max_bytes && !page.tasks.is_empty() {
+                page.next = last.cloned();
                 return Ok(page);
             }
-            bytes += size(&stored);
-            page.tasks.push(stored);
+            last = Some(at);
+            if let Some(stored) = read.remove(&at.row) {
+                bytes += size(&stored);
+                page.tasks.push(stored);
+            }
         }
     }
+    page.next = last.filter(|_| more).cloned();
     Ok(page)
 }
 
@@ -48,23 +58,12 @@ fn keys(order: &Order) -> Vec<(OrderKey, Direction)> {
     keys
 }
 
-fn cursor(last: &Stored, keys: &[(OrderKey, Direction)]) -> Cursor {
-    let Task { create_time, update_time, priority, .. } = &*last.task;
-    let value = |key: &OrderKey| match key {
-        OrderKey::CreateTime => Some(create_time.micros()),
-        OrderKey::UpdateTime => Some(update_time.micros()),
-        OrderKey::EndTime => last.task.end_time().map(|time| time.micros()),
-        OrderKey::Priority => Some((*priority).into()),
-    };
-    Cursor { keys: keys.iter().map(|(key, _)| value(key)).collect(), row: last.row }
-}
-
-/// The rows of a page, and one more where there is one.
+/// Where the rows of a page are, and of one more where there is one.
 async fn rows(
     db: &DatabaseConnection,
     list: &ListQuery,
     keys: &[(OrderKey, Direction)],
-) -> Result<Vec<i64>, StoreError> {
+) -> Result<Vec<Cursor>, StoreError> {
     let mut select = Query::select();
     select.column(("tasks", "row")).from("tasks").cond_where(filter::condition(&list.filter));
     // With a label that must be there, the list runs along that label's index.
@@ -92,6 +91,9 @@ async fn rows(
         keys.iter().map(|(key, direction)| (column(*key), *direction)).collect();
     let last = keys.last().map_or(Direction::Descending, |(_, direction)| *direction);
     sorted.push(((home(by_create_time), "row"), last));
+    for (column, _) in &sorted[..keys.len()] {
+        select.column(*column);
+    }
     if let Some(Cursor { keys, row }) = &list.after {
         let values = keys.iter().map(|key| key.unwrap_or(-i64::MAX)).chain([*row]).collect();
         behind(&mut select, &sorted, values);
@@ -107,7 +109,17 @@ async fn rows(
     let found = in_time(async { Ok(db.query_all(&select).await?) }).await?;
     let mut rows = Vec::with_capacity(found.len());
     for row in found {
-        rows.push(row.try_get_by_index(0)?);
+        let mut values = Vec::with_capacity(keys.len());
+        for (at, (key, _)) in keys.iter().enumerate() {
+            let value: i64 = match key {
+                OrderKey::Priority => row.try_get_by_index::<i32>(at + 1)?.into(),
+                OrderKey::CreateTime | OrderKey::UpdateTime | OrderKey::EndTime => {
+                    row.try_get_by_index(at + 1)?
+                }
+            };
+            values.push((value != -i64::MAX).then_some(value));
+        }
+        rows.push(Cursor { keys: values, row: row.try_get_by_index(0)? });
     }
     Ok(rows)
 }
@@ -150,21 +162,21 @@ fn behind(
     select.cond_where(any);
 }
 
-/// The tasks of these rows, in their order; without those that are gone by now.
+/// The tasks of these rows, by their row; without those that are gone by now.
 async fn tasks(
     db: &DatabaseConnection,
-    rows: &[i64],
+    rows: &[Cursor],
     with_input: bool,
-) -> Result<Vec<Stored>, StoreError> {
+) -> Result<HashMap<i64, Stored>, StoreError> {
     let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.row IN {}", placeholders(db, 1, rows.len()));
-    let mut all = Vec::with_capacity(rows.len());
-    for row in query(db, &sql, rows.iter().map(|row| (*row).into())).await? {
-        all.push(stored(&row)?);
+    let mut all = HashMap::with_capacity(rows.len());
+    for row in query(db, &sql, rows.iter().map(|at| at.row.into())).await? {
+        let stored = stored(&row)?;
+        all.insert(stored.row, stored);
     }
     if with_input {
-        inputs(db, &mut all.iter_mut().collect::<Vec<_>>()).await?;
+        inputs(db, &mut all.values_mut().collect::<Vec<_>>()).await?;
     }
-    all.sort_by_key(|stored| rows.iter().position(|row| *row == stored.row));
     Ok(all)
 }
 

@@ -27,6 +27,7 @@ pub use attempts::AttemptPage;
 pub use census::{Census, Count};
 pub use connection::{OpenError, open};
 pub use error::StoreError;
+pub use purge::Purged;
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 
 use crate::domain::{
@@ -128,8 +129,10 @@ pub struct Loaded {
 pub struct RememberedRequest {
     /// A digest of the request that it was first used with.
     pub digest: [u8; 32],
-    /// The task that this one created; may be gone.
+    /// The task that this one created.
     pub task: TaskId,
+    /// That task has been removed.
+    pub gone: bool,
 }
 
 /// What a batch of commands changed.
@@ -167,6 +170,15 @@ pub struct Lane {
     pub queue: Name,
 }
 
+/// A task that may be handed out.
+#[derive(Clone, Debug)]
+pub struct Picked {
+    /// The task, without its input.
+    pub stored: Stored,
+    /// About how long it is in a message, its input counted.
+    pub bytes: usize,
+}
+
 /// Tasks that became due in one lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
@@ -184,7 +196,6 @@ pub type LiveLeases = HashMap<Lane, u64>;
 pub struct Transaction<'a> {
     writer: &'a mut Writer,
     db: Option<DatabaseTransaction>,
-    next_row: i64,
     /// On PostgreSQL: its number, to ask what became of it.
     xid: Option<String>,
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    Due, Lane, LiveLeases, Name, StoreError, Stored, Timestamp, Transaction,
+    Due, Lane, LiveLeases, Name, Picked, StoreError, Stored, Timestamp, Transaction,
     connection::{execute, is_postgres, placeholders, query},
     rows::{COLUMNS, FROM, stored},
     transaction::inputs,
@@ -57,24 +57,33 @@ impl Transaction<'_> {
         Ok(live)
     }
 
-    /// The first `limit` due tasks of a lane, with their inputs: highest priority,
-    /// then earliest `ready_time`, then oldest. Locked, those locked elsewhere skipped.
-    pub async fn pick(&mut self, lane: &Lane, limit: u64) -> Result<Vec<Stored>, StoreError> {
+    /// The first `limit` due tasks of a lane: highest priority, then earliest
+    /// `ready_time`, then oldest. Locked, those locked elsewhere skipped.
+    pub async fn pick(&mut self, lane: &Lane, limit: u64) -> Result<Vec<Picked>, StoreError> {
         let db = self.db()?;
         let lock = if is_postgres(db) { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
         let sql = format!(
-            "SELECT {COLUMNS} {FROM} WHERE t.due = 1 AND t.kind = $1 AND t.queue = $2 \
+            "SELECT {COLUMNS}, (SELECT length(i.input) FROM inputs i WHERE i.row = t.row) \
+             AS input_length {FROM} \
+             WHERE t.due = 1 AND t.kind = $1 AND t.queue = $2 \
              ORDER BY t.priority DESC, t.ready_time, t.row LIMIT $3 {lock}"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let values = [lane.kind.as_str().into(), lane.queue.as_str().into(), limit.into()];
         let mut picked = Vec::new();
         for row in query(db, &sql, values).await? {
-            picked.push(stored(&row)?);
+            let stored = stored(&row)?;
+            let input: Option<i32> = row.try_get("", "input_length")?;
+            let checkpoint = stored.task.checkpoint.as_ref().map_or(0, |c| c.encoded().len());
+            let input = usize::try_from(input.unwrap_or_default()).unwrap_or_default();
+            picked.push(Picked { stored, bytes: input + checkpoint + 2_048 });
         }
-        let mut with_input: Vec<&mut Stored> = picked.iter_mut().collect();
-        inputs(db, &mut with_input).await?;
         Ok(picked)
+    }
+
+    /// Reads the inputs of these tasks.
+    pub async fn read_inputs(&mut self, tasks: &mut [&mut Stored]) -> Result<(), StoreError> {
+        inputs(self.db()?, tasks).await
     }
 
     /// Makes up to `limit` tasks due whose `ready_time` has come.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     StoreError, Stored, Task, Timestamp, Transaction,
-    connection::{execute, placeholders, query, shaped},
+    connection::{execute, is_postgres, placeholders, query, shaped},
     rows::{COLUMNS, FROM, stored},
 };
 use crate::domain::limits::REQUEST_ID_KEPT;
@@ -17,22 +17,33 @@ pub(super) const EXPIRED: &str = "SELECT row FROM tasks \
      UNION ALL SELECT row FROM tasks \
      WHERE retention IS NOT NULL AND end_time IS NOT NULL AND end_time + retention <= $1";
 
+/// What was removed.
+#[derive(Clone, Debug)]
+pub struct Purged {
+    /// The tasks that are gone, with their last state.
+    pub tasks: Vec<Arc<Task>>,
+    /// There may be more to remove.
+    pub more: bool,
+}
+
 impl Transaction<'_> {
     /// Removes up to `limit` tasks whose retention is over (`retention` where they
-    /// name none) and request ids that need not be remembered any longer. Gives the
-    /// tasks that are gone, with their last state.
+    /// name none) and as many request ids that need not be remembered any longer.
     pub async fn purge(
         &mut self,
         now: Timestamp,
         retention: Duration,
         limit: u64,
-    ) -> Result<Vec<Arc<Task>>, StoreError> {
+    ) -> Result<Purged, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let sql = format!("{EXPIRED} LIMIT $3");
         let values = [now.micros().into(), now.minus(retention).micros().into(), limit.into()];
         let mut rows: Vec<i64> = Vec::new();
         for row in query(self.db()?, &sql, values).await? {
             rows.push(row.try_get_by_index(0)?);
+        }
+        if is_postgres(self.db()?) {
+            rows = self.still_ended(&rows).await?;
         }
         let mut gone: Vec<Stored> = Vec::with_capacity(rows.len());
         for piece in shaped(&rows) {
@@ -46,16 +57,35 @@ impl Transaction<'_> {
             self.remove(table, &rows).await?;
         }
         let hour = i64::try_from(REQUEST_ID_KEPT.as_micros()).unwrap_or(i64::MAX);
-        for piece in shaped(&gone) {
+        for piece in shaped(&rows) {
             let list = placeholders(self.db()?, 1, piece.len());
             let sql = format!(
-                "UPDATE requests SET expire_time = create_time + {hour} WHERE task_id IN {list}"
+                "UPDATE requests SET expire_time = create_time + {hour} WHERE task_row IN {list}"
             );
-            let ids = piece.iter().map(|stored| stored.task.id.as_str().into());
-            execute(self.db()?, &sql, ids).await?;
+            execute(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await?;
         }
-        let sql = "DELETE FROM requests WHERE expire_time <= $1";
-        execute(self.db()?, sql, [now.micros().into()]).await?;
-        Ok(gone.into_iter().map(|stored| stored.task).collect())
+        let sql = "DELETE FROM requests WHERE request_id IN \
+             (SELECT request_id FROM requests WHERE expire_time <= $1 LIMIT $2)";
+        let forgotten = execute(self.db()?, sql, [now.micros().into(), limit.into()]).await?;
+        let more = rows.len().max(usize::try_from(forgotten).unwrap_or(usize::MAX));
+        let more = i64::try_from(more).unwrap_or(i64::MAX) >= limit;
+        Ok(Purged { tasks: gone.into_iter().map(|stored| stored.task).collect(), more })
+    }
+
+    /// Those of these rows that are still ended, locked; without those that somebody is
+    /// about to change, by a retry by hand for example.
+    async fn still_ended(&mut self, rows: &[i64]) -> Result<Vec<i64>, StoreError> {
+        let mut locked = Vec::with_capacity(rows.len());
+        for piece in shaped(rows) {
+            let list = placeholders(self.db()?, 1, piece.len());
+            let sql = format!(
+                "SELECT row FROM tasks WHERE row IN {list} AND end_time IS NOT NULL \
+                 FOR UPDATE SKIP LOCKED"
+            );
+            for row in query(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await? {
+                locked.push(row.try_get_by_index(0)?);
+            }
+        }
+        Ok(locked)
     }
 }

@@ -24,6 +24,13 @@ impl Reader {
         Ok(Some(found))
     }
 
+    /// The input of a task, where it has one.
+    pub async fn input(&self, id: &TaskId) -> Result<Option<Object>, StoreError> {
+        let sql = "SELECT i.input FROM tasks t JOIN inputs i ON i.row = t.row WHERE t.id = $1";
+        let found: Option<Vec<u8>> = first(&query(&self.db, sql, [id.as_str().into()]).await?)?;
+        Ok(found.map(|bytes| Object::from_encoded(bytes.into())))
+    }
+
     /// Those of `ids` that exist, in any order, without inputs.
     pub async fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Stored>, StoreError> {
         let mut all = Vec::with_capacity(ids.len());

@@ -145,10 +145,11 @@ CREATE TABLE requests (
     request_id TEXT NOT NULL PRIMARY KEY,
     digest BLOB NOT NULL,
     task_id TEXT NOT NULL,
+    task_row BIGINT NOT NULL,
     create_time BIGINT NOT NULL,
     expire_time BIGINT
 );
-CREATE INDEX requests_task ON requests (task_id);
+CREATE INDEX requests_task ON requests (task_row);
 CREATE INDEX requests_expire ON requests (expire_time) WHERE expire_time IS NOT NULL;
 CREATE TABLE attempts (
     row BIGINT NOT NULL,

@@ -1,7 +1,12 @@
 //! One transaction of the one writer: begin, load, commit. If the connection
 //! fails, it is thrown away, and the next transaction gets a new one.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
+
+use tokio::time::{sleep, timeout};
 
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
@@ -14,8 +19,9 @@ use super::{
     rows::{COLUMNS, FROM, stored},
 };
 
-/// How often, and how far apart, a lost answer to COMMIT is asked for again.
-const ASKED_AGAIN: u32 = 20;
+/// How long the callers wait for what became of their COMMIT, and how often it is
+/// asked for.
+const ASKED_FOR: Duration = Duration::from_secs(5);
 const ASKED_EVERY: Duration = Duration::from_millis(250);
 
 impl Writer {
@@ -42,7 +48,7 @@ impl Writer {
         let options = TransactionOptions { sqlite_transaction_mode: mode, ..Default::default() };
         let begun = in_time(async { Ok(self.db.begin_with_options(options).await?) }).await;
         let db = self.noted(begun)?;
-        Ok(Transaction { next_row: self.next_row, db: Some(db), xid: None, writer: self })
+        Ok(Transaction { db: Some(db), xid: None, writer: self })
     }
 
     /// Notes that a fault has left the connection in an unknown state.
@@ -83,9 +89,10 @@ impl Transaction<'_> {
         requests.sort_unstable();
         for piece in shaped(&requests) {
             let list = placeholders(db, 1, piece.len());
-            let lock = if postgres { "ORDER BY request_id FOR UPDATE" } else { "" };
+            let lock = if postgres { "ORDER BY q.request_id FOR UPDATE OF q" } else { "" };
             let sql = format!(
-                "SELECT request_id, digest, task_id FROM requests WHERE request_id IN {list} {lock}"
+                "SELECT q.request_id, q.digest, q.task_id, t.row IS NULL FROM requests q \
+                 LEFT JOIN tasks t ON t.row = q.task_row WHERE q.request_id IN {list} {lock}"
             );
             for row in query(db, &sql, piece.iter().map(|id| (*id).into())).await? {
                 let (request, digest, task): (String, Vec<u8>, String) =
@@ -96,15 +103,28 @@ impl Transaction<'_> {
                 };
                 let digest = digest.try_into().map_err(|_| nonsense())?;
                 let task = Name::new(&task).ok_or_else(nonsense)?;
-                loaded.requests.insert(request.clone(), RememberedRequest { digest, task });
+                let gone = row.try_get_by_index(3)?;
+                loaded.requests.insert(request.clone(), RememberedRequest { digest, task, gone });
             }
         }
-        let mut ids: Vec<&str> = wanted.ids.iter().map(Name::as_str).collect();
-        ids.sort_unstable();
+        // Whoever repeats a request is answered with its task, input included.
+        let repeated: HashSet<&Name> =
+            loaded.requests.values().filter(|known| !known.gone).map(|known| &known.task).collect();
+        let ids: BTreeSet<&str> =
+            wanted.ids.iter().chain(repeated.iter().copied()).map(Name::as_str).collect();
+        let ids: Vec<&str> = ids.into_iter().collect();
+        if postgres {
+            // First the locks, then the rows: a statement that waited for a lock would
+            // show what it joins as it was before.
+            for piece in shaped(&ids) {
+                let list = placeholders(db, 1, piece.len());
+                let sql = format!("SELECT 1 FROM tasks WHERE id IN {list} ORDER BY id FOR UPDATE");
+                query(db, &sql, piece.iter().map(|id| (*id).into())).await?;
+            }
+        }
         for piece in shaped(&ids) {
             let list = placeholders(db, 1, piece.len());
-            let lock = if postgres { "ORDER BY t.id FOR UPDATE OF t" } else { "" };
-            let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.id IN {list} {lock}");
+            let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.id IN {list}");
             for row in query(db, &sql, piece.iter().map(|id| (*id).into())).await? {
                 let found = stored(&row)?;
                 loaded.tasks.insert(found.task.id.clone(), found);
@@ -113,26 +133,38 @@ impl Transaction<'_> {
         let mut with_input: Vec<&mut Stored> = loaded
             .tasks
             .values_mut()
-            .filter(|found| wanted.inputs.contains(&found.task.id))
+            .filter(|found| {
+                let id = &found.task.id;
+                wanted.inputs.contains(id) || repeated.contains(id)
+            })
             .collect();
         inputs(db, &mut with_input).await?;
         Ok(loaded)
     }
 
     /// Makes it last. Where the answer is lost, finds out what became of it.
+    ///
+    /// # Errors
+    ///
+    /// `Unknown` where that cannot be found out soon: see [`Writer::became`].
     pub async fn commit(mut self) -> Result<(), StoreError> {
         let Some(db) = self.db.take() else {
             return Err(StoreError::Unavailable("the transaction is over".into()));
         };
-        let result = in_time(async { Ok(db.commit().await?) }).await;
-        if result.is_ok() {
-            self.writer.next_row = self.next_row;
-            return Ok(());
-        }
+        let commit = async { Ok(db.commit().await?) };
+        let result = match self.writer.place {
+            // What is on its way to the disk cannot be called back: only waited for.
+            Place::Sqlite(_) => commit.await,
+            Place::Postgres(_) => in_time(commit).await,
+        };
         let result = self.writer.noted(result);
-        match (&result, self.xid.take()) {
-            (Err(StoreError::Unavailable(_)), Some(xid)) => self.writer.became(&xid).await,
-            _ => result,
+        let (Err(StoreError::Unavailable(_)), Some(xid)) = (&result, self.xid.take()) else {
+            return result;
+        };
+        match timeout(ASKED_FOR, self.writer.became(&xid)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => result,
+            Err(_) => Err(StoreError::Unknown { xid }),
         }
     }
 
@@ -145,20 +177,20 @@ impl Transaction<'_> {
 }
 
 impl Writer {
-    /// What became of the transaction `xid`, whose COMMIT was not answered.
-    async fn became(&mut self, xid: &str) -> Result<(), StoreError> {
-        let unknown = || StoreError::Unavailable("the answer to a commit was lost".into());
-        for _ in 0..ASKED_AGAIN {
+    /// Whether the transaction `xid`, whose COMMIT was not answered, stands. Asks until
+    /// the database tells.
+    pub async fn became(&self, xid: &str) -> bool {
+        loop {
             match self.status(xid).await {
-                Ok(Some(status)) if status == "committed" => return Ok(()),
-                Ok(Some(status)) if status == "aborted" => return Err(unknown()),
-                Ok(_) | Err(_) => tokio::time::sleep(ASKED_EVERY).await,
+                Ok(Some(status)) if status == "committed" => return true,
+                // It is aborted, or so old that nobody knows of it.
+                Ok(status) if status.as_deref() != Some("in progress") => return false,
+                Ok(_) | Err(_) => sleep(ASKED_EVERY).await,
             }
         }
-        Err(unknown())
     }
 
-    async fn status(&mut self, xid: &str) -> Result<Option<String>, StoreError> {
+    async fn status(&self, xid: &str) -> Result<Option<String>, StoreError> {
         let db: DatabaseConnection = self.place.connect_writer().await?;
         let sql = "SELECT pg_xact_status($1::text::xid8)";
         let status = first::<Option<String>>(&query(&db, sql, [xid.into()]).await?)?.flatten();

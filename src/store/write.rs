@@ -103,7 +103,7 @@ impl Transaction<'_> {
                 create_time.into(),
             ];
             values.extend(settings(task));
-            tasks.push(values);
+            tasks.push((values, task.id.clone()));
             if let Some(input) = input {
                 inputs.push(vec![row.into(), object_sql(Some(input))]);
             }
@@ -113,6 +113,7 @@ impl Transaction<'_> {
                     request.as_str().into(),
                     digest.to_vec().into(),
                     task.id.as_str().into(),
+                    row.into(),
                     create_time.into(),
                 ]);
             }
@@ -122,11 +123,14 @@ impl Transaction<'_> {
             "row, id, kind, queue, queue_set, ready_time, due, create_time, update_time, {}",
             settings.join(", ")
         );
+        // In the order in which all lock them, whoever is faster.
+        tasks.sort_by(|one, other| one.1.cmp(&other.1));
+        let tasks: Vec<Row> = tasks.into_iter().map(|(values, _)| values).collect();
         // Somebody else's row of the same id or request shows in the count.
         self.insert("tasks", &columns, &tasks, "ON CONFLICT DO NOTHING").await?;
         self.insert("inputs", "row, input", &inputs, "").await?;
         self.insert("labels", "row, key, value, create_time", &labels, "").await?;
-        let columns = "request_id, digest, task_id, create_time";
+        let columns = "request_id, digest, task_id, task_row, create_time";
         self.insert("requests", columns, &requests, "ON CONFLICT DO NOTHING").await
     }
 
@@ -143,9 +147,10 @@ impl Transaction<'_> {
             }
             return Ok(numbers);
         }
-        let begin = self.next_row;
-        self.next_row += many;
-        Ok((begin..self.next_row).collect())
+        // Taken for good, whatever becomes of the transaction.
+        let begin = self.writer.next_row;
+        self.writer.next_row += many;
+        Ok((begin..begin + many).collect())
     }
 
     async fn change(
@@ -204,11 +209,10 @@ impl Transaction<'_> {
         for table in ["tasks", "running", "inputs", "results", "labels", "attempts"] {
             self.remove(table, &rows).await?;
         }
-        for piece in shaped(deleted) {
+        for piece in shaped(&rows) {
             let list = placeholders(self.db()?, 1, piece.len());
-            let sql = format!("DELETE FROM requests WHERE task_id IN {list}");
-            let ids = piece.iter().map(|stored| stored.task.id.as_str().into());
-            execute(self.db()?, &sql, ids).await?;
+            let sql = format!("DELETE FROM requests WHERE task_row IN {list}");
+            execute(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await?;
         }
         Ok(())
     }

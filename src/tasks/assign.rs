@@ -9,8 +9,8 @@ use std::{
 
 use super::{Settings, command::LeaseRequest};
 use crate::{
-    domain::{Name, Object, Timestamp},
-    store::{Lane, LiveLeases, Stored},
+    domain::{Name, Timestamp},
+    store::{Lane, LiveLeases, Picked, Stored},
 };
 
 /// What one hand-out may hold, so that it passes as one message.
@@ -102,46 +102,72 @@ pub(super) fn serves(request: &LeaseRequest, lane: &Lane) -> bool {
 /// gets. `last_queue` is the queue that was served last; it moves on.
 pub(super) fn deal(
     requests: &[&LeaseRequest],
-    picked: Vec<(Lane, Vec<Stored>)>,
+    picked: Vec<(Lane, Vec<Picked>)>,
     headroom: &mut Headroom<'_>,
     last_queue: &mut Option<Name>,
 ) -> Vec<Vec<Stored>> {
-    let mut dealt: Vec<(Vec<Stored>, usize)> = requests.iter().map(|_| (Vec::new(), 0)).collect();
-    let mut queues: BTreeMap<Name, VecDeque<(Lane, Stored)>> = BTreeMap::new();
+    let mut hands: Vec<Hand<'_>> = requests.iter().map(|request| Hand::new(request)).collect();
+    let mut queues: BTreeMap<Name, VecDeque<(Lane, Picked)>> = BTreeMap::new();
     for (lane, tasks) in picked {
         let line = queues.entry(lane.queue.clone()).or_default();
         line.extend(tasks.into_iter().map(|task| (lane.clone(), task)));
     }
     for line in queues.values_mut() {
-        line.make_contiguous().sort_by_key(|(_, stored)| {
+        line.make_contiguous().sort_by_key(|(_, Picked { stored, .. })| {
             (std::cmp::Reverse(stored.task.priority), stored.task.ready_time, stored.row)
         });
     }
-    while let Some(queue) = next_queue(&queues, last_queue.as_ref()) {
-        *last_queue = Some(queue.clone());
+    let mut turn = last_queue.clone();
+    while let Some(queue) = next_queue(&queues, turn.as_ref())
+        && hands.iter().any(Hand::is_open)
+    {
+        turn = Some(queue.clone());
         let Some(line) = queues.get_mut(&queue) else { continue };
-        let Some((lane, stored)) = line.pop_front() else {
-            queues.remove(&queue);
-            continue;
-        };
-        let bytes = stored.input.as_ref().map_or(0, |input: &Object| input.encoded().len())
-            + stored.task.checkpoint.as_ref().map_or(0, |c| c.encoded().len())
-            + 2_048;
-        let taker = requests.iter().zip(&dealt).position(|(request, (tasks, size))| {
-            tasks.len() < request.max_tasks
-                && (tasks.is_empty() || size + bytes <= HANDOUT_BYTES)
-                && serves(request, &lane)
-        });
-        if let Some(taker) = taker.filter(|_| headroom.of(&lane) > 0) {
+        // The first of the line that anyone may have; it is this queue's turn only once.
+        while let Some((lane, picked)) = line.pop_front() {
+            if headroom.of(&lane) == 0 {
+                continue;
+            }
+            let taker = hands.iter().position(|hand| hand.may_have(&lane, picked.bytes));
+            for hand in hands.iter_mut().take(taker.unwrap_or(usize::MAX)) {
+                hand.full |= hand.is_open() && serves(hand.request, &lane);
+            }
+            let Some(taker) = taker else { continue };
             headroom.take(&lane);
-            dealt[taker].1 += bytes;
-            dealt[taker].0.push(stored);
+            hands[taker].bytes += picked.bytes;
+            hands[taker].tasks.push(picked.stored);
+            *last_queue = Some(queue.clone());
+            break;
         }
         if line.is_empty() {
             queues.remove(&queue);
         }
     }
-    dealt.into_iter().map(|(tasks, _)| tasks).collect()
+    hands.into_iter().map(|hand| hand.tasks).collect()
+}
+
+/// What one request has been dealt so far.
+struct Hand<'a> {
+    request: &'a LeaseRequest,
+    tasks: Vec<Stored>,
+    bytes: usize,
+    /// A task that it may have did not fit: a smaller one must not overtake it.
+    full: bool,
+}
+
+impl<'a> Hand<'a> {
+    const fn new(request: &'a LeaseRequest) -> Self {
+        Self { request, tasks: Vec::new(), bytes: 0, full: false }
+    }
+
+    const fn is_open(&self) -> bool {
+        !self.full && self.tasks.len() < self.request.max_tasks
+    }
+
+    fn may_have(&self, lane: &Lane, bytes: usize) -> bool {
+        let fits = self.tasks.is_empty() || self.bytes + bytes <= HANDOUT_BYTES;
+        fits && self.is_open() && serves(self.request, lane)
+    }
 }
 
 /// The one behind the last, in turn.

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{
     Settings,
-    command::{Answer, Command, Create, Creation, Outcome},
+    command::{Answer, Command, Create, Outcome},
     queue::Queue,
 };
 use crate::{
@@ -53,9 +53,11 @@ pub(super) fn wanted(commands: &[Command]) -> Wanted {
                     }
                 }
             }
-            Command::Update { id, .. } => {
+            Command::Update { id, patch, .. } => {
                 wanted.ids.insert(id.clone());
-                wanted.inputs.insert(id.clone());
+                if patch.input.is_some() {
+                    wanted.inputs.insert(id.clone());
+                }
             }
             Command::Delete { id, .. }
             | Command::Report { id, .. }
@@ -110,9 +112,9 @@ impl<'a> Batch<'a> {
                 Outcome::Done(self.held_event(id, &Event::Finish(finish.clone())))
             }
             Command::Expire { overdue, .. } => {
-                // No lease ends whose report still waits.
+                // No lease ends whose report or outcome still waits.
                 let spared =
-                    overdue.cause == Expiry::Lease && queue.has_report(&overdue.id, overdue.token);
+                    overdue.cause == Expiry::Lease && queue.has_word(&overdue.id, overdue.token);
                 if spared || !self.works.contains_key(&overdue.id) {
                     return Outcome::Done(Ok(()));
                 }
@@ -135,29 +137,32 @@ impl<'a> Batch<'a> {
         self.seen.clone()
     }
 
-    fn create(&mut self, creates: &[Create]) -> Result<Vec<Creation>, Error> {
+    fn create(&mut self, creates: &[Create]) -> Result<Vec<Full>, Error> {
         // All or none: look at all of them before anything is changed.
         let mut ids = HashSet::new();
-        let mut requests: HashMap<&str, (&[u8; 32], &TaskId)> = HashMap::new();
+        let mut requests: HashMap<&str, (&[u8; 32], &TaskId, bool)> = HashMap::new();
         let mut existing: Vec<Option<TaskId>> = Vec::with_capacity(creates.len());
         for create in creates {
             if let Some((request, digest)) = &create.request {
                 let known = self
                     .requests
                     .get(request)
-                    .map(|known| (&known.digest, &known.task))
+                    .map(|known| (&known.digest, &known.task, known.gone))
                     .or_else(|| requests.get(request.as_str()).copied());
-                if let Some((first, task)) = known {
+                if let Some((first, task, gone)) = known {
                     if first != digest {
                         return Err(Error::invalid(
                             format!("{}request_id", create.path),
                             "was used before with another request: choose a new one",
                         ));
                     }
+                    if gone {
+                        return Err(Error::no_task(task));
+                    }
                     existing.push(Some(task.clone()));
                     continue;
                 }
-                requests.insert(request, (digest, &create.new.id));
+                requests.insert(request, (digest, &create.new.id, false));
             }
             let taken = self.works.get(&create.new.id).is_some_and(|work| work.after.is_some());
             if taken || !ids.insert(&create.new.id) {
@@ -169,8 +174,8 @@ impl<'a> Batch<'a> {
             .iter()
             .zip(existing)
             .map(|(create, existing)| match existing {
-                Some(id) => Creation::Existing(id),
-                None => Creation::New(self.insert(create)),
+                Some(id) => self.full(&id),
+                None => self.insert(create),
             })
             .collect())
     }
@@ -179,7 +184,7 @@ impl<'a> Batch<'a> {
         let id = create.new.id.clone();
         let task = Arc::new(domain::create(&create.new, self.now));
         if let Some((request, digest)) = &create.request {
-            let remembered = RememberedRequest { digest: *digest, task: id.clone() };
+            let remembered = RememberedRequest { digest: *digest, task: id.clone(), gone: false };
             self.requests.insert(request.clone(), remembered);
         }
         let before = self.works.remove(&id).and_then(|work| work.before);
@@ -201,6 +206,8 @@ impl<'a> Batch<'a> {
             None => Err(Error::no_task(id)),
             Some(task) if task.state().is_terminal() => {
                 work.after = None;
+                // Its request id is forgotten with it.
+                self.requests.retain(|_, known| known.task != *id);
                 Ok(())
             }
             Some(task) => Err(Error::FailedPrecondition {
@@ -270,7 +277,10 @@ impl<'a> Batch<'a> {
                 continue;
             };
             // Deleted and created again in one batch.
-            changes.deleted.extend(before);
+            if let Some(before) = before {
+                news.push(News::Deleted(id.clone()));
+                changes.deleted.push(before);
+            }
             news.push(News::State(Arc::new(Snapshot::new(task.clone()))));
             changes.created.push(Created { task, input, request });
         }

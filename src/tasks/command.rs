@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::handout::Handout;
 use crate::{
     domain::{
-        Error, Finish, Name, NewTask, Object, Patch, Report, State, Task, TaskId, TimeLimit,
-        Timestamp,
+        Error, Failure, Finish, Name, NewTask, Object, Patch, Report, State, Task, TaskId,
+        TimeLimit, Timestamp,
     },
     hub::Full,
     store::Overdue,
@@ -65,14 +65,6 @@ pub struct Answer {
     pub limit: TimeLimit,
 }
 
-/// What became of one task of a create.
-#[derive(Clone, Debug)]
-pub(super) enum Creation {
-    New(Full),
-    /// The same request created it before.
-    Existing(TaskId),
-}
-
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
@@ -81,7 +73,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 pub(super) enum Command {
     Create {
         creates: Vec<Create>,
-        reply: Reply<Vec<Creation>>,
+        reply: Reply<Vec<Full>>,
     },
     Update {
         id: TaskId,
@@ -133,7 +125,7 @@ pub(super) enum Command {
 /// What a command is answered with, once its commit stands.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Created(Result<Vec<Creation>, Error>),
+    Created(Result<Vec<Full>, Error>),
     Updated(Result<Full, Error>),
     Reported(Result<Answer, Error>),
     Leased(Vec<Leased>),
@@ -169,6 +161,9 @@ impl Command {
             });
             progress + report.checkpoint.as_ref().map_or(0, |c| c.encoded().len())
         };
+        let failure = |failure: &Failure| {
+            failure.message.len() + failure.details.iter().map(|d| d.value.len()).sum::<usize>()
+        };
         BASE + match self {
             Self::Create { creates, .. } => creates
                 .iter()
@@ -179,16 +174,20 @@ impl Command {
                 .sum(),
             Self::Update { patch, .. } => {
                 let result = patch.result.as_ref().and_then(Option::as_ref);
-                result.map_or(0, |r| r.encoded().len()) + patch.labels.as_ref().map_or(0, labels)
+                let input = patch.input.as_ref().and_then(Option::as_ref);
+                let error = patch.error.as_ref().and_then(Option::as_ref);
+                let details = patch.progress.details.as_ref().and_then(Option::as_ref);
+                result.map_or(0, |result| result.encoded().len())
+                    + input.map_or(0, |input| input.encoded().len())
+                    + error.map_or(0, failure)
+                    + details.map_or(0, |details| details.encoded().len())
+                    + patch.labels.as_ref().map_or(0, labels)
             }
             Self::Report { report: said, .. } => report(said),
             Self::Finish { finish, .. } => {
                 let outcome = match &finish.outcome {
                     crate::domain::Outcome::Succeeded(value) => value.encoded().len(),
-                    crate::domain::Outcome::Failed { error, .. } => {
-                        error.message.len()
-                            + error.details.iter().map(|d| d.value.len()).sum::<usize>()
-                    }
+                    crate::domain::Outcome::Failed { error, .. } => failure(error),
                     crate::domain::Outcome::Cancelled | crate::domain::Outcome::Released => 0,
                 };
                 report(&finish.report) + outcome
@@ -197,8 +196,8 @@ impl Command {
             | Self::PauseQueue { .. }
             | Self::Expire { .. }
             | Self::MakeDue { .. }
-            | Self::Purge { .. }
-            | Self::Lease { .. } => 0,
+            | Self::Purge { .. } => 0,
+            Self::Lease { request, .. } => 64 * (request.kinds.len() + request.queues.len()),
         }
     }
 

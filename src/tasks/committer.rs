@@ -3,12 +3,18 @@
 //! callers and wakes waiting workers.
 
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
+use futures_util::FutureExt;
+use tokio::time::sleep;
+
 use super::{
-    Settings, Shared,
+    Shared,
     batch::{Batch, wanted},
     command::{Command, LeaseRequest, Leased, Outcome},
     handout::{Dealt, Handout, hand_out},
@@ -23,6 +29,8 @@ use crate::{
 /// How often a batch that lost a race is tried again before its commands are
 /// applied one by one.
 const TRIES: usize = 10;
+/// How often those are refused who come while the database does not answer.
+const REFUSE_EVERY: Duration = Duration::from_millis(250);
 
 /// What stands once a transaction is committed.
 struct Committed {
@@ -31,6 +39,8 @@ struct Committed {
     wakes: Vec<Due>,
     /// Kinds of which it was written down that a worker was seen, and when.
     served: (Vec<Name>, Timestamp),
+    /// Lanes in which leases have ended.
+    freed: BTreeSet<Lane>,
     /// Queues that go on.
     resumed: Vec<Name>,
     again: Vec<Again>,
@@ -40,7 +50,22 @@ struct Committed {
 /// What a transaction failed of.
 enum Failed {
     Store(StoreError),
+    /// It may stand all the same.
+    Unknown {
+        xid: String,
+        committed: Box<Committed>,
+    },
     Panicked,
+}
+
+impl Failed {
+    const fn hits_all(&self) -> bool {
+        match self {
+            Self::Store(error) => error.hits_all(),
+            Self::Unknown { .. } => true,
+            Self::Panicked => false,
+        }
+    }
 }
 
 impl From<StoreError> for Failed {
@@ -53,7 +78,11 @@ impl From<StoreError> for Failed {
 pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
     let mut last_queue = None;
     while let Some(commands) = shared.queue.next_batch().await {
-        commit(&mut writer, &shared, &mut last_queue, commands).await;
+        let batch = commit(&mut writer, &shared, &mut last_queue, commands);
+        if AssertUnwindSafe(batch).catch_unwind().await.is_err() {
+            // Its callers are answered by the loss of their replies.
+            tracing::error!("a batch panicked outside of what it applies; going on with the next");
+        }
     }
 }
 
@@ -67,6 +96,9 @@ async fn commit(
         Ok(committed) => return publish(shared, commands, committed),
         Err(failure) => failure,
     };
+    if failure.hits_all() {
+        shared.outages.note();
+    }
     for _ in 1..TRIES {
         if !matches!(failure, Failed::Store(StoreError::Conflict)) {
             break;
@@ -77,9 +109,14 @@ async fn commit(
         };
     }
     let alone = commands.len() == 1;
-    match &failure {
+    match failure {
+        Failed::Unknown { xid, committed } => {
+            let public = super::logged(&StoreError::Unknown { xid: xid.clone() });
+            commands.into_iter().for_each(|command| command.refuse(public.clone()));
+            settle(writer, shared, &xid, *committed).await;
+        }
         Failed::Store(error) if alone || error.hits_all() => {
-            let public = super::logged(error);
+            let public = super::logged(&error);
             commands.into_iter().for_each(|command| command.refuse(public.clone()));
         }
         Failed::Panicked if alone => {
@@ -91,6 +128,31 @@ async fn commit(
                 Box::pin(commit(writer, shared, last_queue, vec![command])).await;
             }
         }
+    }
+}
+
+/// Nobody knows yet whether this stands, and until that is known nothing can be built
+/// on it. If it does, all are told but those who asked: they were told to look.
+async fn settle(writer: &Writer, shared: &Arc<Shared>, xid: &str, mut committed: Committed) {
+    let mut became = pin!(writer.became(xid));
+    let stands = loop {
+        tokio::select! {
+            stands = &mut became => break stands,
+            () = sleep(REFUSE_EVERY) => {
+                shared.outages.note();
+                let public = StoreError::Unavailable("it does not answer".into()).public();
+                shared.queue.refuse_all(&public);
+            }
+        }
+    };
+    tracing::warn!(stands, "found out what became of a commit");
+    if stands {
+        for outcome in committed.outcomes.drain(..) {
+            if let Outcome::Leased(leased) = outcome {
+                drop(Handout::new(leased, Arc::clone(&shared.queue)));
+            }
+        }
+        publish(shared, Vec::new(), committed);
     }
 }
 
@@ -118,7 +180,7 @@ async fn attempt(
     let served = shared.kinds.to_write(seen, now);
     changes.served.clone_from(&served);
     let mut wakes = ready(&changes, now);
-    wakes.extend(freed(settings, &changes));
+    let freed = freed(&changes);
     let mut deadline = deadline(&changes, now);
     write(&mut transaction, &changes, now).await?;
     let mut resumed = Vec::new();
@@ -131,8 +193,8 @@ async fn attempt(
             }
             Command::Purge { limit, .. } => {
                 let gone = transaction.purge(now, settings.retention, *limit).await?;
-                *outcome = Outcome::More(gone.len() as u64 >= *limit);
-                news.extend(gone.into_iter().map(|task| News::Deleted(task.id.clone())));
+                *outcome = Outcome::More(gone.more);
+                news.extend(gone.tasks.into_iter().map(|task| News::Deleted(task.id.clone())));
             }
             Command::PauseQueue { queue, paused, .. } => {
                 if transaction.pause_queue(queue, *paused).await? && !paused {
@@ -186,8 +248,15 @@ async fn attempt(
             outcomes[at] = Outcome::Leased(leased);
         }
     }
-    transaction.commit().await?;
-    Ok(Committed { outcomes, news, wakes, served: (served, now), resumed, again, deadline })
+    let committed =
+        Committed { outcomes, news, wakes, served: (served, now), freed, resumed, again, deadline };
+    match transaction.commit().await {
+        Ok(()) => Ok(committed),
+        Err(StoreError::Unknown { xid }) => {
+            Err(Failed::Unknown { xid, committed: Box::new(committed) })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn write(
@@ -204,7 +273,7 @@ async fn write(
 
 /// After the commit, and only then: the news, the answers, the waiting workers.
 fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: Committed) {
-    let Committed { outcomes, news, wakes, served: (kinds, time), resumed, again, deadline } =
+    let Committed { outcomes, news, wakes, served: (kinds, time), freed, resumed, again, deadline } =
         committed;
     shared.hub.publish(&news);
     shared.kinds.wrote(kinds.into_iter().map(|kind| (kind, time)));
@@ -214,7 +283,16 @@ fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: Committed) {
     for due in wakes {
         shared.waiters.wake(&due.lane, due.tasks);
     }
-    resumed.iter().for_each(|queue| shared.waiters.wake_queue(queue));
+    for lane in &freed {
+        let [kind, queue] = shared.settings.limits(lane);
+        if kind.concurrency.is_some() {
+            shared.waiters.wake_kind(&lane.kind);
+        }
+        if queue.concurrency.is_some() {
+            shared.waiters.wake_queue(&lane.queue, 1);
+        }
+    }
+    resumed.iter().for_each(|queue| shared.waiters.wake_queue(queue, u64::MAX));
     shared.later.add(again);
     if let Some(deadline) = deadline {
         shared.deadlines.hint(deadline);
@@ -272,15 +350,12 @@ fn ready(changes: &Changes, now: Timestamp) -> Vec<Due> {
     lanes
 }
 
-/// Lanes in which a limit has made room.
-fn freed(settings: &Settings, changes: &Changes) -> Vec<Due> {
-    changes
-        .changed
-        .iter()
+/// Lanes in which leases have ended: where a limit holds, there is room now.
+fn freed(changes: &Changes) -> BTreeSet<Lane> {
+    let changed = changes.changed.iter();
+    changed
         .filter(|(before, after)| before.task.lease().is_some() && after.lease().is_none())
         .filter_map(|(_, after)| lane_of(after))
-        .filter(|lane| settings.is_limited(lane))
-        .map(|lane| Due { lane, tasks: 1 })
         .collect()
 }
 

@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{
     domain::{self, Context, Error, Event, Finish, Grant, Name, Outcome, Report, Task, Timestamp},
-    store::{Changes, StoreError, Stored, Transaction},
+    store::{Changes, Lane, StoreError, Stored, Transaction},
 };
 
-/// Tasks that one batch hands out at most.
-const HANDED_OUT: u64 = 500;
+/// Tasks that are looked at for one hand-out, over all lanes, and lanes at most.
+const PICKED: u64 = 500;
 
 /// What was handed out, and what a rate holds up.
 pub(super) struct Dealt {
@@ -44,7 +44,8 @@ pub(super) async fn hand_out(
     } else {
         requests.iter().flat_map(|request| request.queues.iter().cloned()).collect()
     };
-    let lanes = transaction.lanes(&kinds, &queues).await?;
+    let lanes = in_turn(transaction.lanes(&kinds, &queues).await?, last_queue.as_ref());
+    let share = (PICKED / lanes.len().max(1) as u64).max(1);
     let limited = lanes.iter().any(|lane| settings.is_limited(lane));
     let live = if limited { transaction.live_leases().await? } else { Default::default() };
     let used = transaction.rates(&settings.rate_names(&lanes)).await?;
@@ -52,13 +53,14 @@ pub(super) async fn hand_out(
     let mut picked = Vec::new();
     for lane in &lanes {
         let demand: usize = requests.iter().filter(|r| serves(r, lane)).map(|r| r.max_tasks).sum();
-        let limit = (demand as u64).min(headroom.of(lane)).min(HANDED_OUT);
+        let limit = (demand as u64).min(headroom.of(lane)).min(share);
         if limit > 0 {
             let tasks = transaction.pick(lane, limit).await?;
             picked.push((lane.clone(), tasks));
         }
     }
-    let dealt = deal(requests, picked, &mut headroom, last_queue);
+    let mut dealt = deal(requests, picked, &mut headroom, last_queue);
+    transaction.read_inputs(&mut dealt.iter_mut().flatten().collect::<Vec<_>>()).await?;
     let mut all = Changes::default();
     let mut each = Vec::with_capacity(dealt.len());
     for (request, tasks) in requests.iter().zip(dealt) {
@@ -85,6 +87,13 @@ pub(super) async fn hand_out(
     let again = again.collect();
     transaction.set_rates(&headroom.used()).await?;
     Ok(Dealt { each, again })
+}
+
+/// The lanes whose queues are next in turn, no more than can be looked at.
+fn in_turn(mut lanes: Vec<Lane>, last_queue: Option<&Name>) -> Vec<Lane> {
+    lanes.sort_by_key(|lane| (last_queue.is_some_and(|last| lane.queue <= *last), lane.clone()));
+    lanes.truncate(usize::try_from(PICKED).unwrap_or(usize::MAX));
+    lanes
 }
 
 fn granted(

@@ -34,7 +34,7 @@ use crate::{
     store::{AttemptPage, ListQuery, Page, Reader, StoreError, Writer},
     watch::{Watch, WatchAll, WatchAllOptions, WatchOptions},
 };
-use command::{Command, Creation};
+use command::Command;
 
 /// How often a waiting worker looks by itself: heals a wake-up that was lost.
 const SLOW_LOOK: Duration = Duration::from_secs(20);
@@ -49,6 +49,7 @@ struct Shared {
     deadlines: timers::Deadlines,
     kinds: kinds::Kinds,
     later: later::Later,
+    outages: timers::Outages,
 }
 
 /// The way to tasks, for every mouth. Cheap to clone.
@@ -89,6 +90,7 @@ impl Tasks {
             deadlines: timers::Deadlines::default(),
             kinds: kinds::Kinds::new(served),
             later: later::Later::default(),
+            outages: timers::Outages::default(),
         });
         let committer = tokio::spawn(committer::run(writer, Arc::clone(&shared)));
         if reader.embedded() {
@@ -103,7 +105,9 @@ impl Tasks {
                 stop.run_until_cancelled(shared.later.run(&shared.waiters)).await.unwrap_or(())
             }
         });
-        let running = Mutex::new(vec![timers, waker, committer]);
+        let purger =
+            tokio::spawn(timers::purge(Arc::clone(&shared), reader.clone(), stop_timers.clone()));
+        let running = Mutex::new(vec![timers, purger, waker, committer]);
         let background = Arc::new(Background { stop_timers, running });
         Ok(Self { shared, reader, draining: CancellationToken::new(), background })
     }
@@ -137,15 +141,7 @@ impl Tasks {
         for create in &creates {
             self.check_kind(create).await?;
         }
-        let creations = self.ask(|reply| Command::Create { creates, reply }).await?;
-        let mut all = Vec::with_capacity(creations.len());
-        for creation in creations {
-            all.push(match creation {
-                Creation::New(full) => full,
-                Creation::Existing(id) => self.get(&id, true).await?,
-            });
-        }
-        Ok(all)
+        self.ask(|reply| Command::Create { creates, reply }).await
     }
 
     async fn check_kind(&self, create: &Create) -> Result<(), Error> {
@@ -180,8 +176,14 @@ impl Tasks {
     /// where the state table does not allow it; INVALID_ARGUMENT for what can
     /// never be changed.
     pub async fn update(&self, id: TaskId, patch: Patch) -> Result<Full, Error> {
-        let patch = Box::new(patch);
-        self.ask(|reply| Command::Update { id, patch, reply }).await
+        let (patch, named) = (Box::new(patch), id.clone());
+        let updated = self.ask(|reply| Command::Update { id: named, patch, reply }).await?;
+        // Read when it stands: the committer has no need of what never changes.
+        let input = match updated.input {
+            Some(input) => Some(input),
+            None => self.reader.input(&id).await.map_err(|error| logged(&error))?,
+        };
+        Ok(Full { input, ..updated })
     }
 
     /// Removes an ended task.
@@ -208,8 +210,8 @@ impl Tasks {
         loop {
             waiter.look();
             let asked = request.clone();
-            let handout = self.ask(|reply| Command::Lease { request: asked, reply }).await?;
-            let leased = handout.take();
+            let handout = self.ask(|reply| Command::Lease { request: asked, reply }).await;
+            let leased = handout.inspect_err(|_| waiter.pass_on())?.take();
             if !leased.is_empty() || Instant::now() >= until {
                 return Ok(leased);
             }

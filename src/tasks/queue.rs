@@ -2,7 +2,7 @@
 //! place for the reports of each lease, and a share for every class of command.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::Mutex,
     time::Duration,
 };
@@ -53,6 +53,8 @@ struct Waiting {
     /// The reports of a lease, and the leases in the order they first reported.
     reports: HashMap<(TaskId, Token), Command>,
     reported: VecDeque<(TaskId, Token)>,
+    /// How many outcomes wait under each token.
+    finishing: HashMap<(TaskId, Token), usize>,
     count: usize,
     bytes: usize,
     /// The class that the next batch begins with, so that a large command of any
@@ -97,9 +99,24 @@ impl Queue {
         }
     }
 
-    /// Whether a report under this token still waits.
-    pub(super) fn has_report(&self, id: &TaskId, token: Token) -> bool {
-        self.lock().reports.contains_key(&(id.clone(), token))
+    /// Whether a report or an outcome under this token still waits.
+    pub(super) fn has_word(&self, id: &TaskId, token: Token) -> bool {
+        let (waiting, key) = (self.lock(), (id.clone(), token));
+        waiting.reports.contains_key(&key) || waiting.finishing.contains_key(&key)
+    }
+
+    /// Refuses all that wait.
+    pub(super) fn refuse_all(&self, error: &Error) {
+        loop {
+            let batch = {
+                let mut waiting = self.lock();
+                if waiting.count == 0 { Vec::new() } else { waiting.take() }
+            };
+            if batch.is_empty() {
+                return;
+            }
+            batch.into_iter().for_each(|command| command.refuse(error.clone()));
+        }
     }
 
     /// Takes no more commands.
@@ -118,6 +135,9 @@ impl Waiting {
         let Command::Report { id, report, replies } = command else {
             self.count += 1;
             self.bytes += command.bytes();
+            if let Command::Finish { id, finish, .. } = &command {
+                *self.finishing.entry((id.clone(), finish.report.token)).or_default() += 1;
+            }
             self.commands[class(&command) as usize].push_back(command);
             return;
         };
@@ -230,6 +250,15 @@ impl Waiting {
             return self.pop_report(&key);
         }
         let command = self.commands[class].pop_front()?;
+        if let Command::Finish { id, finish, .. } = &command
+            && let Entry::Occupied(mut waiting) =
+                self.finishing.entry((id.clone(), finish.report.token))
+        {
+            *waiting.get_mut() -= 1;
+            if *waiting.get() == 0 {
+                waiting.remove();
+            }
+        }
         self.count -= 1;
         self.bytes = self.bytes.saturating_sub(command.bytes());
         Some(command)

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Shared, command::Command};
 use crate::{
+    clock,
     domain::{Error, Expiry, Timestamp},
     store::{Reader, StoreError},
 };
@@ -79,34 +80,61 @@ pub(super) async fn end_orphans(shared: &Shared, reader: &Reader) -> Result<(), 
     }
 }
 
+/// When the database last did not do what it was asked, so that no worker could report.
+#[derive(Debug, Default)]
+pub(super) struct Outages(Mutex<Option<Instant>>);
+
+impl Outages {
+    /// It does not work now.
+    pub(super) fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn last(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Looks again and again until it is stopped.
 pub(super) async fn run(shared: Arc<Shared>, reader: Reader, stop: CancellationToken) {
-    let mut spared_until = Instant::now() + AMNESTY;
-    let mut purged = Instant::now();
+    let mut spared_since = Instant::now();
+    let mut last = (Instant::now(), clock::now());
+    let mut wait = Duration::ZERO;
     loop {
-        let began = Instant::now();
-        let wait = match tick(&shared, &reader, began >= spared_until).await {
-            Ok(wait) => wait,
+        // A loop that comes late, or a clock that ran ahead of it, was a stall: of this
+        // process, of the machine, or of the database.
+        let present = (Instant::now(), clock::now());
+        let (took, by_clock) = (present.0 - last.0, present.1.since(last.1));
+        if took.max(by_clock) > wait + STALL {
+            spared_since = present.0;
+        }
+        last = present;
+        spared_since = shared.outages.last().map_or(spared_since, |last| last.max(spared_since));
+        wait = match tick(&shared, &reader, spared_since.elapsed() >= AMNESTY).await {
+            Ok(wait) => wait.saturating_sub(present.0.elapsed()).max(FASTEST),
             Err(error) => {
                 tracing::warn!(%error, "the timers cannot read the database");
-                spared_until = Instant::now() + AMNESTY;
+                shared.outages.note();
                 SLOWEST
             }
         };
-        if purged.elapsed() >= PURGE_EVERY {
-            purged = Instant::now();
-            if let Err(error) = purge(&shared, &reader).await {
-                tracing::warn!(%error, "ended tasks could not be removed");
-            }
-        }
-        let asleep = Instant::now();
         tokio::select! {
             () = sleep(wait) => {}
             () = shared.deadlines.earlier.notified() => sleep(FASTEST).await,
             () = stop.cancelled() => return,
         }
-        if asleep.elapsed() > wait + STALL {
-            spared_until = Instant::now() + AMNESTY;
+    }
+}
+
+/// Removes what was kept long enough, again and again until it is stopped.
+pub(super) async fn purge(shared: Arc<Shared>, reader: Reader, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = sleep(PURGE_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = purge_all(&shared, &reader).await {
+            tracing::warn!(%error, "ended tasks could not be removed");
         }
     }
 }
@@ -147,7 +175,7 @@ async fn tick(shared: &Shared, reader: &Reader, leases_end: bool) -> Result<Dura
     Ok(wait.clamp(FASTEST, SLOWEST))
 }
 
-async fn purge(shared: &Shared, reader: &Reader) -> Result<(), StoreError> {
+async fn purge_all(shared: &Shared, reader: &Reader) -> Result<(), StoreError> {
     let now = reader.now().await?;
     if !reader.has_expired(now, shared.settings.retention).await? {
         return Ok(());

@@ -27,8 +27,18 @@ struct Entry {
     worker: Name,
     kinds: Vec<Name>,
     queues: Vec<Name>,
-    woken: bool,
+    /// For what it was woken; none while it waits.
+    woken: Option<Wake>,
     wake: Arc<Notify>,
+}
+
+/// What somebody was woken for, and passes on where it leaves before it looked.
+#[derive(Clone, Debug)]
+enum Wake {
+    Nothing,
+    Lane(Lane),
+    /// Any of its own.
+    Anything,
 }
 
 /// One who waits, registered until it is dropped.
@@ -51,7 +61,7 @@ impl Waiters {
             worker: worker.clone(),
             kinds: kinds.to_vec(),
             queues: queues.to_vec(),
-            woken: true,
+            woken: Some(Wake::Nothing),
             wake: Arc::clone(&wake),
         };
         waiting.all.insert(number, entry);
@@ -64,13 +74,30 @@ impl Waiters {
         self.lock().wake(lane, tasks);
     }
 
-    /// There may be tasks for all who serve this queue.
-    pub(super) fn wake_queue(&self, queue: &Name) {
-        for entry in self.lock().all.values_mut() {
-            if !entry.woken && (entry.queues.is_empty() || entry.queues.contains(queue)) {
-                entry.woken = true;
-                entry.wake.notify_one();
-            }
+    /// There may be tasks for those who serve this queue: for so many of each kind.
+    pub(super) fn wake_queue(&self, queue: &Name, workers: u64) {
+        let mut waiting = self.lock();
+        let kinds: Vec<Name> = waiting.by_kind.keys().cloned().collect();
+        for kind in kinds {
+            waiting.wake(&Lane { kind, queue: queue.clone() }, workers);
+        }
+    }
+
+    /// There may be tasks of this kind in any queue: for one worker of them all, and
+    /// for all who serve some of them only.
+    pub(super) fn wake_kind(&self, kind: &Name) {
+        let mut waiting = self.lock();
+        let some: BTreeSet<Name> = waiting
+            .all
+            .values()
+            .filter(|entry| entry.kinds.contains(kind))
+            .flat_map(|entry| entry.queues.iter().cloned())
+            .collect();
+        if some.is_empty() {
+            waiting.wake_some(kind, 1, &Wake::Anything, |_| true);
+        }
+        for queue in some {
+            waiting.wake(&Lane { kind: kind.clone(), queue }, 1);
         }
     }
 
@@ -91,32 +118,55 @@ impl Waiters {
 impl Waiting {
     fn arm(&mut self, number: u64) {
         let Some(entry) = self.all.get_mut(&number) else { return };
-        if !entry.woken {
+        if entry.woken.take().is_none() {
             return;
         }
-        entry.woken = false;
         for kind in &entry.kinds {
             self.by_kind.entry(kind.clone()).or_default().push_back(number);
         }
     }
 
+    fn pass_on(&mut self, entry: &Entry) {
+        match &entry.woken {
+            None | Some(Wake::Nothing) => {}
+            Some(Wake::Lane(lane)) => self.wake(lane, 1),
+            Some(Wake::Anything) => {
+                for kind in &entry.kinds {
+                    if entry.queues.is_empty() {
+                        self.wake_some(kind, 1, &Wake::Anything, |_| true);
+                    }
+                    for queue in &entry.queues {
+                        self.wake(&Lane { kind: kind.clone(), queue: queue.clone() }, 1);
+                    }
+                }
+            }
+        }
+    }
+
     fn wake(&mut self, lane: &Lane, tasks: u64) {
-        self.wake_some(&lane.kind, tasks, |queues| {
+        self.wake_some(&lane.kind, tasks, &Wake::Lane(lane.clone()), |queues| {
             queues.is_empty() || queues.contains(&lane.queue)
         });
     }
 
-    fn wake_some(&mut self, kind: &Name, mut tasks: u64, serves: impl Fn(&[Name]) -> bool) {
+    fn wake_some(
+        &mut self,
+        kind: &Name,
+        mut tasks: u64,
+        wake: &Wake,
+        serves: impl Fn(&[Name]) -> bool,
+    ) {
         let Some(line) = self.by_kind.get_mut(kind) else { return };
         let mut passed = Vec::new();
         while tasks > 0
             && let Some(number) = line.pop_front()
         {
-            let Some(entry) = self.all.get_mut(&number).filter(|entry| !entry.woken) else {
+            let Some(entry) = self.all.get_mut(&number).filter(|entry| entry.woken.is_none())
+            else {
                 continue;
             };
             if serves(&entry.queues) {
-                entry.woken = true;
+                entry.woken = Some(wake.clone());
                 entry.wake.notify_one();
                 tasks -= 1;
             } else {
@@ -138,6 +188,14 @@ impl Waiter {
         self.wake.notified().await;
     }
 
+    /// It looked, and was not answered: somebody else looks instead.
+    pub(super) fn pass_on(&self) {
+        let mut waiting = self.all.lock();
+        if let Some(entry) = waiting.all.get_mut(&self.number) {
+            entry.woken = Some(Wake::Anything);
+        }
+    }
+
     /// It is about to look for tasks: whatever comes from now on wakes it again.
     pub(super) fn look(&self) {
         self.all.lock().arm(self.number);
@@ -148,12 +206,9 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         let mut waiting = self.all.lock();
         let Some(entry) = waiting.all.remove(&self.number) else { return };
+        // Woken and gone before it looked: somebody else takes its place.
+        waiting.pass_on(&entry);
         for kind in &entry.kinds {
-            // Woken and gone before it looked: somebody else takes its place.
-            if entry.woken {
-                let same = |queues: &[Name]| queues.is_empty() || queues == entry.queues;
-                waiting.wake_some(kind, 1, same);
-            }
             // The queue of those who wait must not fill up with those who left.
             let empty = waiting.by_kind.get_mut(kind).is_some_and(|line| {
                 if line.front() == Some(&self.number) {
@@ -174,7 +229,7 @@ impl Drop for Waiter {
         for kind in gone {
             let Waiting { all, by_kind, .. } = &mut *waiting;
             if let Some(line) = by_kind.get_mut(&kind) {
-                line.retain(|number| all.get(number).is_some_and(|entry| !entry.woken));
+                line.retain(|number| all.get(number).is_some_and(|entry| entry.woken.is_none()));
             }
         }
     }
