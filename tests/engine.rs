@@ -32,6 +32,37 @@ async fn queues_are_served_in_turn_and_priorities_within_them(db: Db) {
     assert_eq!(ids(&all), ["a2", "b2", "a1", "b1", "a3", "a4"]);
 }
 
+async fn turns_go_on_from_one_call_to_the_next(db: Db) {
+    let tasks = engine(&db).await;
+    let creates = ["a", "b", "c"].map(|queue| {
+        (0..3).map(move |n| in_queue(&format!("{queue}{n}"), queue, 0)).collect::<Vec<_>>()
+    });
+    for create in creates.into_iter().flatten() {
+        tasks.create(create).await.expect("created");
+    }
+    let mut handed = Vec::new();
+    for _ in 0..9 {
+        handed.extend(ids(&lease(&tasks, "work", 1).await));
+    }
+    assert_eq!(handed, ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2", "c2"]);
+}
+
+/// What passes 3 MiB waits for the next call, and nothing smaller overtakes it.
+async fn a_hand_out_ends_before_it_is_too_large(db: Db) {
+    let tasks = engine(&db).await;
+    let mut creates: Vec<Create> = (0..5).map(|n| create(&format!("t{n}"), "work")).collect();
+    for large in &mut creates[..4] {
+        large.new.input = Some(Object::from_encoded(vec![b'x'; 1_000_000].into()));
+    }
+    for create in creates {
+        tasks.create(create).await.expect("created");
+    }
+    let leased = lease(&tasks, "work", 10).await;
+    assert_eq!(ids(&leased), ["t0", "t1", "t2"]);
+    assert!(leased.iter().all(|leased| leased.input.is_some()));
+    assert_eq!(ids(&lease(&tasks, "work", 10).await), ["t3", "t4"]);
+}
+
 async fn a_waiting_worker_is_woken_by_a_create(db: Db) {
     let tasks = engine(&db).await;
     let waiting = tasks.lease(asks("work", 1, Duration::from_secs(30)));
@@ -174,6 +205,24 @@ async fn a_repeated_request_creates_once_however_it_races(db: Db) {
     assert_eq!(violations[0].field, "request_id");
 }
 
+async fn a_repetition_never_stands_for_another_task(db: Db) {
+    let tasks = engine(&db).await;
+    let request = |id: &str, request: &str| Create {
+        request: Some((request.to_owned(), [7; 32])),
+        ..create(id, "external")
+    };
+    tasks.create(request("x", "r")).await.expect("created");
+    let ended = Patch { state: Some(State::Cancelled), ..Patch::default() };
+    tasks.update(name("x"), ended).await.expect("cancelled");
+    tasks.delete(name("x"), false).await.expect("deleted");
+    // Deleted, its request id is free; and what is created under it has a life of its own.
+    tasks.create(request("x", "r")).await.expect("created anew");
+    let again = tasks.create_batch(vec![request("y", "s"), request("x", "r")]).await;
+    let again = again.expect("one new, one found");
+    assert_eq!(again[0].task.task.id, name("y"));
+    assert_eq!((again[1].task.task.id.clone(), again[1].task.task.revision), (name("x"), 1));
+}
+
 async fn updates_that_cross_each_other_are_guarded_by_the_revision(db: Db) {
     let tasks = engine(&db).await;
     let revision = tasks.create(create("t", "work")).await.expect("created").task.task.revision;
@@ -245,6 +294,9 @@ async fn a_drain_answers_those_who_wait_and_refuses_new_ones(db: Db) {
 }
 
 on_both! {
+    turns_go_on_from_one_call_to_the_next,
+    a_hand_out_ends_before_it_is_too_large,
+    a_repetition_never_stands_for_another_task,
     queues_are_served_in_turn_and_priorities_within_them,
     a_waiting_worker_is_woken_by_a_create,
     a_lease_whose_caller_has_gone_is_given_back,

@@ -99,6 +99,25 @@ async fn the_newest_hundred_are_kept(db: Db) {
     assert!(rest.attempts[0].start_time > page.attempts[59].start_time);
 }
 
+/// The end of a task of one kind makes room for one of another in the same queue.
+async fn a_limited_queue_wakes_the_workers_of_every_kind(db: Db) {
+    let tasks = engine(&db).await;
+    let mut other = in_queue("b", "narrow", 0);
+    other.new.kind = name("few");
+    tasks.create_batch(vec![in_queue("a", "narrow", 0), other]).await.expect("created");
+    let first = lease(&tasks, "work", 5).await;
+    assert_eq!(ids(&first), ["a"]);
+    // It waits for less long than until somebody who was not woken looks by himself.
+    let waiting = tasks.lease(asks("few", 1, Duration::from_secs(12)));
+    let finishing = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let done = ends(token(&first[0]), Outcome::Succeeded(Value::default()));
+        tasks.finish(vec![(name("a"), done)]).await
+    };
+    let (leased, _) = tokio::join!(waiting, finishing);
+    assert_eq!(ids(&leased.expect("leased")), ["b"]);
+}
+
 async fn a_paused_queue_hands_nothing_out_until_it_goes_on(db: Db) {
     let tasks = engine(&db).await;
     let creates = vec![in_queue("a", "held", 0), in_queue("b", "free", 0)];
@@ -172,7 +191,7 @@ async fn kinds_and_queues_are_counted(db: Db) {
     let queues = tasks.queues().await.expect("listed");
     let queues: Vec<_> =
         queues.iter().map(|q| (q.queue.as_str(), q.count.queued, q.count.running)).collect();
-    assert_eq!(queues, [("a", 1, 1), ("b", 1, 0), ("default", 1, 0)]);
+    assert_eq!(queues, [("a", 1, 1), ("b", 1, 0), ("default", 1, 0), ("narrow", 0, 0)]);
 }
 
 async fn it_is_known_since_when_no_worker_was_seen(db: Db) {
@@ -247,6 +266,7 @@ async fn ten_thousand_workers_wait() {
 on_both!(
     every_lease_is_remembered_with_its_end,
     the_newest_hundred_are_kept,
+    a_limited_queue_wakes_the_workers_of_every_kind,
     a_paused_queue_hands_nothing_out_until_it_goes_on,
     a_rate_holds_over_all_workers_and_wakes_those_who_wait,
     kinds_and_queues_are_counted,

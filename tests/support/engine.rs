@@ -34,6 +34,7 @@ pub fn settings() -> Settings {
             (name("few"), known(Some(2), None)),
             (name("slow"), known(None, Rate::per_second(20.0))),
         ]),
+        queues: HashMap::from([(name("narrow"), LaneLimits { concurrency: Some(1), rate: None })]),
         retention: Duration::from_secs(3_600),
         ..Settings::default()
     }
