@@ -55,6 +55,9 @@ pub(super) struct Told {
     /// What its list did not bring, since it no longer matched by then; the news of
     /// that are yet to come.
     pub(super) unlisted: HashSet<TaskId>,
+    /// What waited when the first list was over and had never been sent: when that has
+    /// been, all is that matched at first. None before that time, and after.
+    pub(super) owed: Option<HashSet<TaskId>>,
     pub(super) wake: Arc<Notify>,
 }
 
@@ -208,7 +211,16 @@ impl Told {
     pub(super) fn end_list<'a>(&mut self, known: impl Iterator<Item = &'a TaskId>) {
         let told = |id: &TaskId| self.was_sent(id, true) || self.queue.get(id).is_some();
         self.unlisted = known.filter(|id| !told(id)).cloned().collect();
+        self.owed = Some(self.queue.fresh().cloned().collect());
         self.listing = None;
+    }
+
+    /// It is being told of this.
+    pub(super) fn take(&mut self, id: &TaskId) {
+        self.queue.remove(id);
+        if let Some(owed) = &mut self.owed {
+            owed.remove(id);
+        }
     }
 
     /// Whether it is to be told that this is gone.
@@ -220,7 +232,7 @@ impl Told {
         self.unlisted.remove(id);
         match self.queue.get(id) {
             Some(Pending::Fresh) => {
-                self.queue.remove(id);
+                self.take(id);
                 return false;
             }
             Some(Pending::Again | Pending::Replaced) => {

@@ -15,7 +15,7 @@ use super::{
     lock,
     queue::{Pending, Queue},
 };
-use crate::domain::{Error, TaskId};
+use crate::domain::{Error, TaskId, Timestamp};
 
 /// What a listener is to do next.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub(crate) enum Next {
     Task(Arc<Snapshot>),
     /// Send that this one is gone.
     Removed(TaskId),
+    /// Send that all that matched at first has been sent.
+    Synced,
     /// Read the next page of the first list.
     ReadPage,
     /// Wait until [`Listener::woken`], or until then.
@@ -59,6 +61,7 @@ impl Listener {
                     queue: Queue::default(),
                     listing: Some(Listing::default()),
                     unlisted: HashSet::new(),
+                    owed: None,
                     wake: Arc::clone(&wake),
                 },
             );
@@ -84,9 +87,9 @@ impl Listener {
         }
     }
 
-    /// The page that was read, newest task first, and whether it was the last one.
-    /// False where it must be read again.
-    pub(crate) fn page(&self, tasks: &[Arc<Snapshot>], last: bool) -> bool {
+    /// The page that was read, newest task first, and the time of creation that it went
+    /// back to; none where it was the last one. False where it must be read again.
+    pub(crate) fn page(&self, tasks: &[Arc<Snapshot>], passed: Option<Timestamp>) -> bool {
         let mut state = lock(&self.entry.state);
         let state = &mut *state;
         let Some(listing) = state.listeners.get_mut(&self.key).and_then(|t| t.listing.as_mut())
@@ -116,10 +119,10 @@ impl Listener {
             }
         }
         if let Some(told) = state.listeners.get_mut(&self.key) {
-            if last {
-                told.end_list(state.known.keys());
-            } else if let (Some(listing), Some(end)) = (&mut told.listing, tasks.last()) {
-                listing.passed = Some(end.task.create_time);
+            match (passed, &mut told.listing) {
+                (None, _) => told.end_list(state.known.keys()),
+                (Some(_), Some(listing)) => listing.passed = passed,
+                (Some(_), None) => {}
             }
         }
         true
@@ -143,9 +146,18 @@ impl Listener {
             let Some(told) = state.listeners.get_mut(&self.key) else {
                 return Err(Error::Internal);
             };
+            if told.owed.as_ref().is_some_and(HashSet::is_empty) {
+                told.owed = None;
+                return Ok(Next::Synced);
+            }
             let listing = told.listing.is_some();
             let (listed, changed) = (told.queue.first_listed(), told.queue.first_changed());
-            let first = if listing && self.lists { listed } else { changed.or(listed) };
+            let first = match (self.lists, listing) {
+                // The list's turn: where nothing of it waits, the next page is read.
+                (true, true) => listed,
+                (true, false) => listed.or(changed),
+                (false, _) => changed.or(listed),
+            };
             self.lists = !self.lists;
             let Some(id) = first else {
                 if listing {
@@ -155,14 +167,13 @@ impl Listener {
                 return Ok(Next::Wait(held.map(|(time, _)| *time)));
             };
             match told.queue.get(&id) {
+                // Its pace stays: where it comes back, that is no closer than others.
                 Some(Pending::Removed) => {
                     told.queue.remove(&id);
-                    self.unpace(&id);
                     return Ok(Next::Removed(id));
                 }
                 Some(Pending::Replaced) => {
                     told.queue.set(&id, Pending::Fresh);
-                    self.unpace(&id);
                     return Ok(Next::Removed(id));
                 }
                 Some(Pending::Fresh | Pending::Again) | None => {}
@@ -176,7 +187,7 @@ impl Listener {
                 told.queue.hold(&id);
                 continue;
             }
-            told.queue.remove(&id);
+            told.take(&id);
             if let Some(listing) = &mut told.listing {
                 listing.sent.insert(id.clone());
             }

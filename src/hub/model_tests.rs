@@ -113,13 +113,20 @@ struct Client {
     view: BTreeMap<TaskId, i64>,
     reading: Reading,
     cursor: i64,
+    synced: bool,
 }
 
 impl Client {
     fn new(hub: &Hub) -> Self {
         let filter = Filter::parse("state = RUNNING").unwrap_or_default();
         let listener = hub.listen(&filter, Duration::ZERO).expect("the hub is open");
-        Self { listener, view: BTreeMap::new(), reading: Reading::No, cursor: i64::MAX }
+        Self {
+            listener,
+            view: BTreeMap::new(),
+            reading: Reading::No,
+            cursor: i64::MAX,
+            synced: false,
+        }
     }
 
     /// False when it has nothing to do.
@@ -131,7 +138,9 @@ impl Client {
                 return Ok(true);
             }
             Reading::Read(page, last) => {
-                if self.listener.page(&page, last)
+                if self
+                    .listener
+                    .page(&page, page.last().map(|end| end.task.create_time).filter(|_| !last))
                     && let Some(end) = page.last()
                 {
                     self.cursor = end.task.create_time.micros();
@@ -149,11 +158,18 @@ impl Client {
             Ok(Next::Removed(id)) => {
                 prop_assert!(self.view.remove(&id).is_some(), "{id} had not been sent");
             }
+            Ok(Next::Synced) => {
+                prop_assert!(!self.synced, "synced twice");
+                self.synced = true;
+            }
             Ok(Next::ReadPage) => {
                 self.listener.begin_page();
                 self.reading = Reading::Begun;
             }
-            Ok(Next::Wait(_)) => return Ok(false),
+            Ok(Next::Wait(_)) => {
+                prop_assert!(self.synced, "waits before it is synced");
+                return Ok(false);
+            }
             Err(error) => return Err(TestCaseError::fail(error.to_string())),
         }
         Ok(true)

@@ -92,6 +92,14 @@ impl Queue {
         self.changed.first_key_value().map(|(_, id)| id.clone())
     }
 
+    /// Every id of which nothing was ever told.
+    pub(super) fn fresh(&self) -> impl Iterator<Item = &TaskId> {
+        self.pending.iter().filter_map(|(id, (pending, _))| match pending {
+            Pending::Fresh => Some(id),
+            Pending::Again | Pending::Replaced | Pending::Removed => None,
+        })
+    }
+
     pub(super) fn holds_some(&self) -> bool {
         self.pending.len() > self.listed.len() + self.changed.len()
     }

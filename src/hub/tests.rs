@@ -59,6 +59,7 @@ fn told(listener: &mut Listener) -> String {
     match listener.next(Instant::now()).unwrap() {
         Next::Task(snapshot) => format!("{}@{}", snapshot.task.id, snapshot.task.revision),
         Next::Removed(id) => format!("-{id}"),
+        Next::Synced => "synced".into(),
         Next::ReadPage => "page".into(),
         Next::Wait(_) => "wait".into(),
     }
@@ -76,14 +77,15 @@ fn all(listener: &mut Listener) -> Vec<String> {
 
 fn page(listener: &Listener, tasks: Vec<Task>, last: bool) -> bool {
     listener.begin_page();
-    listener.page(&snapshots(tasks), last)
+    let passed = tasks.last().map(|task| task.create_time).filter(|_| !last);
+    listener.page(&snapshots(tasks), passed)
 }
 
 /// A listener behind an empty first list.
 fn synced(hub: &Hub, filter: &str) -> Listener {
     let mut listener = listen(hub, filter);
     assert!(page(&listener, vec![], true));
-    assert_eq!(told(&mut listener), "wait");
+    assert_eq!(all(&mut listener), ["synced", "wait"]);
     listener
 }
 
@@ -211,7 +213,7 @@ fn removals_go_only_to_those_who_were_sent_the_task() {
     hub.publish(&[state(failed("a", 1, 3)), News::Deleted(id("a"))]);
     assert!(page(&late, vec![], true));
     assert_eq!(all(&mut early), ["-a", "wait"]);
-    assert_eq!(all(&mut late), ["wait"]);
+    assert_eq!(all(&mut late), ["synced", "wait"]);
 }
 
 #[test]
@@ -236,7 +238,7 @@ fn the_first_list_and_the_changes_meet() {
     hub.publish(&[state(running("d", 40, 6)), state(failed("c", 30, 6))]);
     assert!(listener.page(
         &snapshots(vec![running("d", 40, 5), running("c", 30, 5), running("b", 20, 5)]),
-        false
+        Some(running("b", 20, 5).create_time)
     ));
     // Of those not listed yet, only what the list will bring.
     hub.publish(&[state(running("a", 10, 6)), state(running("e", 50, 2))]);
@@ -249,7 +251,7 @@ fn the_first_list_and_the_changes_meet() {
     let mut history = all(&mut listener);
     assert_eq!(history.pop().unwrap(), "wait");
     history.sort();
-    assert_eq!(history, ["-b", "a@6"]);
+    assert_eq!(history, ["-b", "a@6", "synced"]);
     // The publication of what was read already is no news.
     hub.publish(&[state(running("a", 10, 6))]);
     assert_eq!(all(&mut listener), ["wait"]);
@@ -263,7 +265,7 @@ fn what_one_has_read_is_news_for_the_others() {
     assert_eq!(all(&mut early), ["a@2", "wait"]);
     let mut late = listen(&hub, "state = RUNNING");
     assert!(page(&late, vec![running("a", 1, 3)], true));
-    assert_eq!(all(&mut late), ["a@3", "wait"]);
+    assert_eq!(all(&mut late), ["a@3", "synced", "wait"]);
     hub.publish(&[state(running("a", 1, 3))]);
     assert_eq!(all(&mut early), ["a@3", "wait"]);
     assert_eq!(all(&mut late), ["wait"]);
@@ -303,6 +305,38 @@ fn a_busy_listed_task_does_not_hold_up_the_list() {
     assert!(pages > 5, "{pages}");
 }
 
+#[test]
+fn what_changes_without_end_holds_up_neither_the_last_page_nor_its_mark() {
+    let hub = Hub::default();
+    let mut listener = listen(&hub, "");
+    assert!(page(&listener, vec![queued("busy", 9), queued("a", 8), queued("b", 7)], true));
+    let mut history = Vec::new();
+    for revision in 2..12 {
+        hub.publish(&[state(running("busy", 9, revision))]);
+        history.push(told(&mut listener));
+    }
+    for wanted in ["a@1", "b@1", "synced"] {
+        assert!(history.iter().any(|told| told == wanted), "{wanted} in {history:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_interval_holds_also_for_what_comes_and_goes() {
+    let hub = Hub::default();
+    let interval = Duration::from_secs(10);
+    let filter = Filter::parse("state = RUNNING").unwrap();
+    let mut listener = hub.listen(&filter, interval).unwrap();
+    assert!(page(&listener, vec![running("a", 1, 2)], true));
+    assert_eq!(all(&mut listener), ["a@2", "synced", "wait"]);
+    hub.publish(&[state(queued("a", 1))]);
+    hub.publish(&[state(failed("a", 1, 3))]);
+    assert_eq!(all(&mut listener), ["-a", "wait"]);
+    hub.publish(&[state(running("a", 1, 4))]);
+    assert_eq!(all(&mut listener), ["wait"]);
+    tokio::time::advance(interval).await;
+    assert_eq!(all(&mut listener), ["a@4", "wait"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_interval_holds_states_back_but_no_end() {
     let hub = Hub::default();
@@ -310,7 +344,7 @@ async fn the_interval_holds_states_back_but_no_end() {
     let mut listener = hub.listen(&Filter::default(), interval).unwrap();
     assert!(page(&listener, vec![], true));
     hub.publish(&[state(running("a", 1, 2)), state(running("b", 2, 2))]);
-    assert_eq!(all(&mut listener), ["a@2", "b@2", "wait"]);
+    assert_eq!(all(&mut listener), ["synced", "a@2", "b@2", "wait"]);
     let begin = Instant::now();
     hub.publish(&[state(running("a", 1, 3)), state(running("b", 2, 3))]);
     let Next::Wait(Some(time)) = listener.next(Instant::now()).unwrap() else { panic!("told") };
@@ -349,7 +383,7 @@ fn what_a_list_passed_over_was_not_sent() {
     // Committed as failed by now, so not on the page; the news of it come later.
     assert!(page(&listener, vec![], true));
     hub.publish(&[state(failed("a", 1, 2))]);
-    assert_eq!(all(&mut listener), ["wait"]);
+    assert_eq!(all(&mut listener), ["synced", "wait"]);
     hub.publish(&[state(running("a", 1, 3))]);
     assert_eq!(all(&mut listener), ["a@3", "wait"]);
 }
@@ -359,7 +393,7 @@ fn a_name_that_was_read_anew_before_its_deletion_was_told() {
     let hub = Hub::default();
     let mut early = listen(&hub, "");
     assert!(page(&early, vec![queued("a", 1)], true));
-    assert_eq!(all(&mut early), ["a@1", "wait"]);
+    assert_eq!(all(&mut early), ["a@1", "synced", "wait"]);
     let late = listen(&hub, "");
     assert!(page(&late, vec![queued("a", 2)], true));
     assert_eq!(all(&mut early), ["-a", "a@1", "wait"]);

@@ -169,16 +169,7 @@ impl Body for Answered {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
-            Ok(Poll::Ready(Some(Ok(frame)))) => {
-                let frame = frame.into_trailers().map(corrected).map(Frame::trailers);
-                return Poll::Ready(Some(Ok(frame.unwrap_or_else(|frame| frame))));
-            }
-            Ok(Poll::Ready(ended)) => return Poll::Ready(ended),
-            Ok(Poll::Pending) => {}
-            // The panic's own message is in the log already.
-            Err(_) => return this.end(&errors::status(Error::Internal)),
-        }
+        // First the end: a body that always has something would never come to it.
         if this.deadline.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {
             return this.end(&errors::deadline_exceeded());
         }
@@ -188,7 +179,16 @@ impl Body for Answered {
                 retry_after: None,
             }));
         }
-        Poll::Pending
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
+            Ok(Poll::Ready(Some(Ok(frame)))) => {
+                let frame = frame.into_trailers().map(corrected).map(Frame::trailers);
+                Poll::Ready(Some(Ok(frame.unwrap_or_else(|frame| frame))))
+            }
+            Ok(Poll::Ready(ended)) => Poll::Ready(ended),
+            Ok(Poll::Pending) => Poll::Pending,
+            // The panic's own message is in the log already.
+            Err(_) => this.end(&errors::status(Error::Internal)),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -24,9 +24,13 @@ use super::{
 };
 use crate::domain::Error;
 
-/// Services of gRPC itself. Their streams have no end of their own, and know nothing
-/// of a server that drains.
-const GRPC_S_OWN: &str = "/grpc.";
+/// Streams of gRPC's own services. They have no end of their own, and know nothing of a
+/// server that drains.
+const GRPC_S_OWN: [&str; 3] = [
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
 
 /// The services, as one connection meets them.
 #[derive(Clone, Debug)]
@@ -94,7 +98,7 @@ where
             .into_http();
         };
         let uri = request.uri().clone();
-        let grpc_s_own = uri.path().starts_with(GRPC_S_OWN);
+        let grpc_s_own = GRPC_S_OWN.contains(&uri.path());
         let mut request =
             request.map(|body| Body::new(Received::new(body, self.received.clone(), grpc_s_own)));
         request.extensions_mut().insert(self.open.clone());

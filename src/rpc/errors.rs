@@ -104,6 +104,7 @@ pub(super) fn of_tonic(status: &Status) -> Option<Status> {
         "failed to decode Protobuf message",
         "Unexpected EOF decoding stream",
         "Missing request message",
+        "protocol error: received message with",
     ];
     let too_large =
         ["Error, decoded message length too large", "Error, encoded message length too large"];
@@ -112,6 +113,8 @@ pub(super) fn of_tonic(status: &Status) -> Option<Status> {
         Some(of_transport(Code::InvalidArgument, "MALFORMED_MESSAGE", message))
     } else if code == Code::OutOfRange && begins(&too_large) {
         Some(of_transport(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message.to_lowercase()))
+    } else if code == Code::Unimplemented && message.starts_with("Content is compressed") {
+        Some(of_transport(code, "COMPRESSION_NOT_SUPPORTED", message.to_lowercase()))
     } else {
         None
     }

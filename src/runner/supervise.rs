@@ -6,7 +6,7 @@
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -21,6 +21,8 @@ use crate::domain::{Code, Failure, Finish, Outcome, Report, limits};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long the store is asked whether the time of an attempt is really up.
+const LIMIT_ASKED_FOR: Duration = Duration::from_secs(1);
 
 /// Runs `attempt` to its end.
 pub(super) async fn run(
@@ -31,7 +33,7 @@ pub(super) async fn run(
 ) {
     let grace = handler.stop_grace().unwrap_or(stop_grace);
     let pump = AbortOnDropHandle::new(tokio::spawn(pump(board.clone(), attempt.clone())));
-    let ended = work(&attempt, handler.as_ref(), grace).await;
+    let ended = work(board.as_ref(), &attempt, handler.as_ref(), grace).await;
     // What the pump had on its way goes along with the outcome.
     drop(pump);
     match ended {
@@ -45,7 +47,12 @@ pub(super) async fn run(
 }
 
 /// How the attempt ended; `None` where its lease was lost.
-async fn work(attempt: &Arc<Attempt>, handler: &dyn Handler, grace: Duration) -> Option<Outcome> {
+async fn work(
+    board: &dyn Board,
+    attempt: &Arc<Attempt>,
+    handler: &dyn Handler,
+    grace: Duration,
+) -> Option<Outcome> {
     let job = Job::new(attempt.clone());
     let mut work = Box::pin(AssertUnwindSafe(async { handler.run(job).await }).catch_unwind());
     let mut controls = attempt.controls();
@@ -67,7 +74,19 @@ async fn work(attempt: &Arc<Attempt>, handler: &dyn Handler, grace: Duration) ->
                 tracing::warn!(task = %attempt.id, "the lease could not be kept alive");
                 attempt.lose();
             }
-            () = reached(control.limit) => attempt.time_out(grace),
+            () = reached(control.limit) => {
+                // A pause or a longer timeout may be on its way here: the store knows.
+                let silent = Parcel { progress: None, checkpoint: None };
+                let asked = vec![(attempt.id.clone(), report(attempt, silent))];
+                if let Ok(mut answers) = timeout(LIMIT_ASKED_FOR, board.report(asked)).await
+                    && let Some(answer) = answers.pop()
+                {
+                    attempt.hear(&answer);
+                }
+                if attempt.control().limit.is_some_and(|limit| limit <= Instant::now()) {
+                    attempt.time_out(grace);
+                }
+            }
             () = reached(control.abandon_at) => {
                 tracing::warn!(task = %attempt.id, ?wanted, "did not stop when it was told to");
                 return Some(stopped(wanted));

@@ -38,7 +38,9 @@ pub(super) async fn page(db: &DatabaseConnection, list: &ListQuery) -> Result<Pa
                 return Ok(page);
             }
             last = Some(at);
-            if let Some(stored) = read.remove(&at.row) {
+            // What has changed since it was found may not match any more.
+            let read = read.remove(&at.row).filter(|read| list.filter.matches(&read.task));
+            if let Some(stored) = read {
                 bytes += size(&stored);
                 page.tasks.push(stored);
             }

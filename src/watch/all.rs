@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{pace::Heartbeat, until};
 use crate::{
     domain::{
-        Cursor, Error, Filter, Object, Order, TaskId,
+        Cursor, Error, Filter, Object, Order, Task, TaskId, Timestamp,
         limits::{PAGE_BYTES, PAGE_SIZE},
     },
     hub::{Hub, Listener, Next, Snapshot},
@@ -83,7 +83,7 @@ impl WatchAll {
     pub async fn next(&mut self) -> Result<WatchAllEvent, Error> {
         loop {
             if let Some(snapshot) = self.in_hand.clone() {
-                let input = self.input(&snapshot.task.id).await?;
+                let input = self.input(&snapshot).await?;
                 self.in_hand = None;
                 return Ok(self.told(WatchAllEvent::Task(snapshot, input)));
             }
@@ -91,11 +91,14 @@ impl WatchAll {
             match self.listener.next(now)? {
                 Next::Task(snapshot) => self.in_hand = Some(snapshot),
                 Next::Removed(id) => return Ok(self.told(WatchAllEvent::Removed(id))),
+                Next::Synced => {
+                    self.synced = true;
+                    return Ok(self.told(WatchAllEvent::Synced));
+                }
                 Next::ReadPage => self.read_page().await?,
                 Next::Wait(held) => {
                     let beats = self.heartbeat.due().is_some_and(|due| due <= now);
-                    if !self.synced || beats {
-                        self.synced = true;
+                    if self.synced && beats {
                         return Ok(self.told(WatchAllEvent::Synced));
                     }
                     let due = self.heartbeat.due();
@@ -114,13 +117,15 @@ impl WatchAll {
         event
     }
 
-    async fn input(&self, id: &TaskId) -> Result<Option<Object>, Error> {
+    async fn input(&self, snapshot: &Snapshot) -> Result<Option<Object>, Error> {
         if !self.options.with_input {
             return Ok(None);
         }
+        let Task { id, create_time, .. } = &*snapshot.task;
         let stored = self.reader.task(id, true).await.map_err(|error| error.public())?;
-        // Where it was deleted meanwhile, the hub will say so.
-        Ok(stored.and_then(|stored| stored.input))
+        // Where it was deleted meanwhile, or another has its name, the hub will say so.
+        let same = stored.filter(|stored| stored.task.create_time == *create_time);
+        Ok(same.and_then(|stored| stored.input))
     }
 
     /// Newest task first: what is created meanwhile comes through the hub, so that
@@ -138,7 +143,8 @@ impl WatchAll {
         let page = self.reader.list(&query).await.map_err(|error| error.public())?;
         let snapshots: Vec<_> =
             page.tasks.into_iter().map(|stored| Arc::new(Snapshot::new(stored.task))).collect();
-        if self.listener.page(&snapshots, page.next.is_none()) {
+        let passed = page.next.as_ref().and_then(|next| *next.keys.first()?);
+        if self.listener.page(&snapshots, passed.map(Timestamp::from_micros)) {
             self.cursor = page.next;
         }
         Ok(())

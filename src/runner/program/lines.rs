@@ -3,9 +3,9 @@
 
 use crate::domain::limits;
 
-/// Of a line that may be JSON: a result of the largest size, and room for the
-/// quoting of its text.
-pub(super) const JSON_LINE_BYTES: usize = 2 * limits::PAYLOAD_BYTES;
+/// Of a line that may be JSON: a result of the largest size, of which every byte is
+/// written as an escape (`\u0001`), and room for what stands around it.
+pub(super) const JSON_LINE_BYTES: usize = 6 * limits::PAYLOAD_BYTES + (64 << 10);
 /// Of any other line: its end. Enough for a message of the largest size.
 const TEXT_LINE_BYTES: usize = 8 << 10;
 /// What is kept allocated between lines.

@@ -126,6 +126,10 @@ impl Said {
     /// Whether anything that is known was named.
     fn object(&mut self, map: Map<String, Json>) -> bool {
         let mut known = false;
+        let units = |key| map.contains_key(key);
+        if units("percent") && !units("completed_units") && !units("total_units") {
+            (self.progress.completed_units, self.progress.total_units) = (0, 0);
+        }
         for (key, value) in map {
             let taken = match key.as_str() {
                 "percent" => percentage(&value).map(|percent| self.progress.percent = percent),
@@ -208,6 +212,8 @@ impl Said {
         };
         if let Some(percent) = found {
             self.progress.percent = Some(percent);
+            // Units that were named before would contradict it.
+            (self.progress.completed_units, self.progress.total_units) = (0, 0);
             self.progress.message =
                 bounds::end_of_text(&text::line(raw), limits::PROGRESS_MESSAGE_CHARS);
             self.changed = true;
@@ -215,9 +221,10 @@ impl Said {
     }
 }
 
+/// Whether a line that cannot be read as JSON was meant to be one with a result.
 fn names_result(line: &[u8]) -> bool {
-    let after = |line: &[u8], token: &[u8]| line.trim_ascii_start().strip_prefix(token).is_some();
-    line.trim_ascii_start().strip_prefix(b"{").is_some_and(|rest| after(rest, b"\"result\""))
+    const RESULT: &[u8] = b"\"result\"";
+    line.trim_ascii_start().starts_with(b"{") && line.windows(RESULT.len()).any(|at| at == RESULT)
 }
 
 /// The outer `None`: not to be taken. Rounding may miss the ends by a little.
