@@ -5,6 +5,8 @@ mod attempt;
 mod error;
 mod event;
 mod failure;
+#[cfg(test)]
+mod fencing_tests;
 pub mod filter;
 mod lease;
 pub mod limits;
