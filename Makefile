@@ -21,9 +21,10 @@ lint:
 demo:
 	cargo run --release -- demo
 
-# CreateTask with 256 in flight, beside one insert and one commit a request.
+# CreateTask with 256 in flight, beside one insert and one commit a request; and the
+# way of a task to a waiting worker, beside two bare calls and two commits.
 bench:
-	cargo bench --bench create
+	cargo bench --bench create --bench handoff
 
 tools: postgres $(TOOLS)/grpcurl operations-clients
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 
 use super::{
     Shared,
@@ -39,6 +39,8 @@ struct Committed {
     wakes: Vec<Due>,
     /// Kinds of which it was written down that a worker was seen, and when.
     served: (Vec<Name>, Timestamp),
+    /// For those who waited.
+    offers: Vec<(oneshot::Sender<Handout>, Vec<Leased>)>,
     /// Lanes in which leases have ended.
     freed: BTreeSet<Lane>,
     /// Queues that go on.
@@ -226,13 +228,22 @@ async fn attempt(
             | Command::PauseQueue { .. } => None,
         })
         .collect();
+    // Those who wait for what is ready now get it in this very transaction.
+    let claims = shared.waiters.claim(&wakes);
+    let mut offers = Vec::new();
     let mut again = Vec::new();
-    if !leases.is_empty() {
-        let requests: Vec<&LeaseRequest> = leases.iter().map(|(_, request)| *request).collect();
+    if !leases.is_empty() || !claims.is_empty() {
+        let requests: Vec<&LeaseRequest> = leases
+            .iter()
+            .map(|(_, request)| *request)
+            .chain(claims.iter().map(|claim| &claim.request))
+            .collect();
         let dealt = hand_out(&mut transaction, settings, last_queue, &requests, now).await?;
         let Dealt { each, again: later } = dealt;
         again = later;
-        for ((at, _), changes) in leases.into_iter().zip(each) {
+        let mut replies = claims.into_iter().map(|claim| claim.reply);
+        let places = leases.iter().map(|(at, _)| Some(*at)).chain(std::iter::repeat(None));
+        for (place, changes) in places.zip(each) {
             deadline = deadline.into_iter().chain(self::deadline(&changes, now)).min();
             news.extend(
                 changes
@@ -240,16 +251,33 @@ async fn attempt(
                     .iter()
                     .map(|(_, task)| News::State(Arc::new(Snapshot::new(task.clone())))),
             );
+            for lane in changes.changed.iter().filter_map(|(_, task)| lane_of(task)) {
+                if let Some(due) = wakes.iter_mut().find(|due| due.lane == lane) {
+                    due.tasks = due.tasks.saturating_sub(1);
+                }
+            }
             let leased = changes
                 .changed
                 .into_iter()
                 .map(|(before, task)| Leased { task, input: before.input })
                 .collect();
-            outcomes[at] = Outcome::Leased(leased);
+            match place {
+                Some(at) => outcomes[at] = Outcome::Leased(leased),
+                None => offers.extend(replies.next().map(|reply| (reply, leased))),
+            }
         }
     }
-    let committed =
-        Committed { outcomes, news, wakes, served: (served, now), freed, resumed, again, deadline };
+    let committed = Committed {
+        outcomes,
+        news,
+        wakes,
+        served: (served, now),
+        offers,
+        freed,
+        resumed,
+        again,
+        deadline,
+    };
     match transaction.commit().await {
         Ok(()) => Ok(committed),
         Err(StoreError::Unknown { xid }) => {
@@ -273,12 +301,25 @@ async fn write(
 
 /// After the commit, and only then: the news, the answers, the waiting workers.
 fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: Committed) {
-    let Committed { outcomes, news, wakes, served: (kinds, time), freed, resumed, again, deadline } =
-        committed;
+    let Committed {
+        outcomes,
+        news,
+        wakes,
+        served: (kinds, time),
+        offers,
+        freed,
+        resumed,
+        again,
+        deadline,
+    } = committed;
     shared.hub.publish(&news);
     shared.kinds.wrote(kinds.into_iter().map(|kind| (kind, time)));
     for (command, outcome) in commands.into_iter().zip(outcomes) {
         answer(shared, command, outcome);
+    }
+    for (reply, leased) in offers {
+        // A worker that has gone by now drops it, which gives its tasks back.
+        drop(reply.send(Handout::new(leased, Arc::clone(&shared.queue))));
     }
     for due in wakes {
         shared.waiters.wake(&due.lane, due.tasks);

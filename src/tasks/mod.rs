@@ -35,6 +35,7 @@ use crate::{
     watch::{Watch, WatchAll, WatchAllOptions, WatchOptions},
 };
 use command::Command;
+use handout::Handout;
 
 /// How often a waiting worker looks by itself: heals a wake-up that was lost.
 const SLOW_LOOK: Duration = Duration::from_secs(20);
@@ -206,7 +207,7 @@ impl Tasks {
             return Err(draining());
         }
         let until = Instant::now() + request.wait;
-        let waiter = self.shared.waiters.register(&request.worker, &request.kinds, &request.queues);
+        let waiter = self.shared.waiters.register(&request);
         loop {
             waiter.look();
             let asked = request.clone();
@@ -215,13 +216,19 @@ impl Tasks {
             if !leased.is_empty() || Instant::now() >= until {
                 return Ok(leased);
             }
+            let Some(mut offer) = waiter.wait() else { continue };
             let slow_look = Instant::now() + SLOW_LOOK.mul_f64(rand::random_range(0.75..1.25));
-            tokio::select! {
-                () = waiter.woken() => {}
-                () = tokio::time::sleep_until(until.min(slow_look)) => {}
-                () = self.draining.cancelled() => return Ok(Vec::new()),
+            let offered = tokio::select! {
+                offered = &mut offer => offered.ok(),
+                () = tokio::time::sleep_until(until.min(slow_look)) => waiter.leave(offer).await,
+                () = self.draining.cancelled() => waiter.leave(offer).await,
+            };
+            let leased = offered.map(Handout::take).unwrap_or_default();
+            if !leased.is_empty() {
+                waiter.served();
+                return Ok(leased);
             }
-            if Instant::now() >= until {
+            if Instant::now() >= until || self.draining.is_cancelled() {
                 // Whoever was woken for nothing passes it on.
                 return Ok(Vec::new());
             }

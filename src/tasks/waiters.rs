@@ -1,14 +1,19 @@
-//! Workers that wait for tasks. They hold no command and cost nothing until
-//! there is something for them; then as many are woken as there are tasks.
+//! Workers that wait for tasks. They hold no command and cost nothing until there is
+//! something for them. Then the committer leases it to them in the transaction that
+//! made it ready, where it can, and else wakes as many as there are tasks.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 
-use crate::{domain::Name, store::Lane};
+use super::{LeaseRequest, handout::Handout};
+use crate::{
+    domain::Name,
+    store::{Due, Lane},
+};
 
 /// Everybody who waits. A std Mutex is right: it is never held across an await.
 #[derive(Clone, Debug, Default)]
@@ -24,12 +29,19 @@ struct Waiting {
 
 #[derive(Debug)]
 struct Entry {
-    worker: Name,
-    kinds: Vec<Name>,
-    queues: Vec<Name>,
+    request: LeaseRequest,
     /// For what it was woken; none while it waits.
     woken: Option<Wake>,
-    wake: Arc<Notify>,
+    /// Where it waits, having looked in vain. Dropped, it looks again.
+    offer: Option<oneshot::Sender<Handout>>,
+}
+
+/// A waiting worker for whom the committer asks.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) request: LeaseRequest,
+    /// Without a word it looks by itself.
+    pub(super) reply: oneshot::Sender<Handout>,
 }
 
 /// What somebody was woken for, and passes on where it leaves before it looked.
@@ -45,28 +57,44 @@ enum Wake {
 #[derive(Debug)]
 pub(super) struct Waiter {
     number: u64,
-    wake: Arc<Notify>,
     all: Waiters,
 }
 
 impl Waiters {
     /// Registers a worker. To be done before it looks for tasks, or what comes in
     /// between is missed.
-    pub(super) fn register(&self, worker: &Name, kinds: &[Name], queues: &[Name]) -> Waiter {
-        let wake = Arc::new(Notify::new());
+    pub(super) fn register(&self, request: &LeaseRequest) -> Waiter {
         let mut waiting = self.lock();
         waiting.next += 1;
         let number = waiting.next;
-        let entry = Entry {
-            worker: worker.clone(),
-            kinds: kinds.to_vec(),
-            queues: queues.to_vec(),
-            woken: Some(Wake::Nothing),
-            wake: Arc::clone(&wake),
-        };
+        let entry = Entry { request: request.clone(), woken: Some(Wake::Nothing), offer: None };
         waiting.all.insert(number, entry);
         waiting.arm(number);
-        Waiter { number, wake, all: self.clone() }
+        Waiter { number, all: self.clone() }
+    }
+
+    /// Those who wait for what has become ready, as many as there are tasks for.
+    pub(super) fn claim(&self, ready: &[Due]) -> Vec<Claim> {
+        let mut waiting = self.lock();
+        let mut claims = Vec::new();
+        for Due { lane, tasks } in ready {
+            let mut tasks = *tasks;
+            waiting.call(&lane.kind, |entry| {
+                let queues = &entry.request.queues;
+                if tasks == 0 {
+                    return Call::Enough;
+                }
+                if !queues.is_empty() && !queues.contains(&lane.queue) {
+                    return Call::Pass;
+                }
+                let Some(reply) = entry.offer.take() else { return Call::Pass };
+                tasks = tasks.saturating_sub(entry.request.max_tasks as u64);
+                entry.woken = Some(Wake::Lane(lane.clone()));
+                claims.push(Claim { request: entry.request.clone(), reply });
+                Call::Taken
+            });
+        }
+        claims
     }
 
     /// There are `tasks` for workers of this lane.
@@ -90,8 +118,8 @@ impl Waiters {
         let some: BTreeSet<Name> = waiting
             .all
             .values()
-            .filter(|entry| entry.kinds.contains(kind))
-            .flat_map(|entry| entry.queues.iter().cloned())
+            .filter(|entry| entry.request.kinds.contains(kind))
+            .flat_map(|entry| entry.request.queues.iter().cloned())
             .collect();
         if some.is_empty() {
             waiting.wake_some(kind, 1, &Wake::Anything, |_| true);
@@ -106,7 +134,9 @@ impl Waiters {
         let waiting = self.lock();
         let workers = waiting.all.values();
         workers
-            .flat_map(|entry| entry.kinds.iter().map(|kind| (kind.clone(), entry.worker.clone())))
+            .flat_map(|Entry { request, .. }| {
+                request.kinds.iter().map(|kind| (kind.clone(), request.worker.clone()))
+            })
             .collect()
     }
 
@@ -115,13 +145,23 @@ impl Waiters {
     }
 }
 
+/// What becomes of one who is called.
+enum Call {
+    /// It is not meant, and stays in its place.
+    Pass,
+    /// It waits no longer.
+    Taken,
+    /// No more are called.
+    Enough,
+}
+
 impl Waiting {
     fn arm(&mut self, number: u64) {
         let Some(entry) = self.all.get_mut(&number) else { return };
         if entry.woken.take().is_none() {
             return;
         }
-        for kind in &entry.kinds {
+        for kind in &entry.request.kinds {
             self.by_kind.entry(kind.clone()).or_default().push_back(number);
         }
     }
@@ -131,11 +171,11 @@ impl Waiting {
             None | Some(Wake::Nothing) => {}
             Some(Wake::Lane(lane)) => self.wake(lane, 1),
             Some(Wake::Anything) => {
-                for kind in &entry.kinds {
-                    if entry.queues.is_empty() {
+                for kind in &entry.request.kinds {
+                    if entry.request.queues.is_empty() {
                         self.wake_some(kind, 1, &Wake::Anything, |_| true);
                     }
-                    for queue in &entry.queues {
+                    for queue in &entry.request.queues {
                         self.wake(&Lane { kind: kind.clone(), queue: queue.clone() }, 1);
                     }
                 }
@@ -156,21 +196,34 @@ impl Waiting {
         wake: &Wake,
         serves: impl Fn(&[Name]) -> bool,
     ) {
+        self.call(kind, |entry| {
+            if tasks == 0 {
+                return Call::Enough;
+            }
+            if !serves(&entry.request.queues) {
+                return Call::Pass;
+            }
+            tasks -= 1;
+            entry.woken = Some(wake.clone());
+            entry.offer = None;
+            Call::Taken
+        });
+    }
+
+    /// Calls those who wait for a kind, one after the other.
+    fn call(&mut self, kind: &Name, mut each: impl FnMut(&mut Entry) -> Call) {
         let Some(line) = self.by_kind.get_mut(kind) else { return };
         let mut passed = Vec::new();
-        while tasks > 0
-            && let Some(number) = line.pop_front()
-        {
-            let Some(entry) = self.all.get_mut(&number).filter(|entry| entry.woken.is_none())
-            else {
-                continue;
-            };
-            if serves(&entry.queues) {
-                entry.woken = Some(wake.clone());
-                entry.wake.notify_one();
-                tasks -= 1;
-            } else {
-                passed.push(number);
+        while let Some(number) = line.pop_front() {
+            let waits = |entry: &&mut Entry| entry.woken.is_none();
+            let Some(entry) = self.all.get_mut(&number).filter(waits) else { continue };
+            match each(entry) {
+                Call::Taken => {}
+                Call::Pass => passed.push(number),
+                Call::Enough => {
+                    passed.push(number);
+                    break;
+                }
             }
         }
         for number in passed.into_iter().rev() {
@@ -183,9 +236,27 @@ impl Waiting {
 }
 
 impl Waiter {
-    /// Waits until there may be something for it.
-    pub(super) async fn woken(&self) {
-        self.wake.notified().await;
+    /// It has looked in vain: where it waits now for what it is offered. None where it
+    /// has to look again already.
+    pub(super) fn wait(&self) -> Option<oneshot::Receiver<Handout>> {
+        let mut waiting = self.all.lock();
+        let entry = waiting.all.get_mut(&self.number).filter(|entry| entry.woken.is_none())?;
+        let (sender, receiver) = oneshot::channel();
+        entry.offer = Some(sender);
+        Some(receiver)
+    }
+
+    /// It waits no longer. Gives what was about to be offered to it.
+    pub(super) async fn leave(&self, offer: oneshot::Receiver<Handout>) -> Option<Handout> {
+        let waited = self.all.lock().all.get_mut(&self.number).and_then(|entry| entry.offer.take());
+        if waited.is_some() { None } else { offer.await.ok() }
+    }
+
+    /// It has what it was woken for.
+    pub(super) fn served(&self) {
+        if let Some(entry) = self.all.lock().all.get_mut(&self.number) {
+            entry.woken = Some(Wake::Nothing);
+        }
     }
 
     /// It looked, and was not answered: somebody else looks instead.
@@ -193,6 +264,7 @@ impl Waiter {
         let mut waiting = self.all.lock();
         if let Some(entry) = waiting.all.get_mut(&self.number) {
             entry.woken = Some(Wake::Anything);
+            entry.offer = None;
         }
     }
 
@@ -208,7 +280,7 @@ impl Drop for Waiter {
         let Some(entry) = waiting.all.remove(&self.number) else { return };
         // Woken and gone before it looked: somebody else takes its place.
         waiting.pass_on(&entry);
-        for kind in &entry.kinds {
+        for kind in &entry.request.kinds {
             // The queue of those who wait must not fill up with those who left.
             let empty = waiting.by_kind.get_mut(kind).is_some_and(|line| {
                 if line.front() == Some(&self.number) {
@@ -237,8 +309,6 @@ impl Drop for Waiter {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
-
     use super::*;
 
     fn name(text: &str) -> Name {
@@ -249,15 +319,33 @@ mod tests {
         Lane { kind: name(kind), queue: name(queue) }
     }
 
+    fn asks(kinds: &[Name], queues: &[Name]) -> LeaseRequest {
+        LeaseRequest {
+            worker: name("w"),
+            kinds: kinds.to_vec(),
+            queues: queues.to_vec(),
+            max_tasks: 1,
+            duration: std::time::Duration::from_secs(30),
+            wait: std::time::Duration::ZERO,
+            by_runner: false,
+        }
+    }
+
+    /// Once: it looks then.
     fn is_woken(waiter: &Waiter) -> bool {
-        waiter.woken().now_or_never().is_some()
+        let mut waiting = waiter.all.lock();
+        let entry = waiting.all.get_mut(&waiter.number).expect("it waits");
+        let woken = matches!(entry.woken, Some(Wake::Lane(_) | Wake::Anything));
+        if woken {
+            entry.woken = Some(Wake::Nothing);
+        }
+        woken
     }
 
     #[test]
     fn as_many_are_woken_as_there_are_tasks_and_in_turn() {
         let waiters = Waiters::default();
-        let all: Vec<Waiter> =
-            (0..3).map(|_| waiters.register(&name("w"), &[name("k")], &[])).collect();
+        let all: Vec<Waiter> = (0..3).map(|_| waiters.register(&asks(&[name("k")], &[]))).collect();
         waiters.wake(&lane("k", "q"), 2);
         assert_eq!(all.iter().map(is_woken).collect::<Vec<_>>(), [true, true, false]);
         all[0].look();
@@ -268,8 +356,8 @@ mod tests {
     #[test]
     fn a_waiter_is_woken_for_its_queues_only() {
         let waiters = Waiters::default();
-        let one = waiters.register(&name("w"), &[name("k")], &[name("a")]);
-        let other = waiters.register(&name("w"), &[name("k"), name("l")], &[]);
+        let one = waiters.register(&asks(&[name("k")], &[name("a")]));
+        let other = waiters.register(&asks(&[name("k"), name("l")], &[]));
         waiters.wake(&lane("k", "b"), 1);
         assert!(!is_woken(&one) && is_woken(&other));
         waiters.wake(&lane("k", "a"), 1);
@@ -279,8 +367,8 @@ mod tests {
     #[test]
     fn who_is_woken_and_leaves_passes_it_on() {
         let waiters = Waiters::default();
-        let first = waiters.register(&name("w"), &[name("k")], &[]);
-        let second = waiters.register(&name("w"), &[name("k")], &[]);
+        let first = waiters.register(&asks(&[name("k")], &[]));
+        let second = waiters.register(&asks(&[name("k")], &[]));
         waiters.wake(&lane("k", "q"), 1);
         assert!(!is_woken(&second));
         drop(first);
@@ -290,9 +378,9 @@ mod tests {
     #[test]
     fn those_who_left_leave_nothing_behind() {
         let waiters = Waiters::default();
-        let stays = waiters.register(&name("w"), &[name("k")], &[]);
+        let stays = waiters.register(&asks(&[name("k")], &[]));
         for _ in 0..1_000 {
-            drop(waiters.register(&name("w"), &[name("k"), name("l")], &[]));
+            drop(waiters.register(&asks(&[name("k"), name("l")], &[])));
         }
         assert!(waiters.lock().by_kind.values().map(VecDeque::len).sum::<usize>() < 300);
         drop(stays);
