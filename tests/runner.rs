@@ -102,7 +102,7 @@ impl House {
             attempt_timeout: timeout,
             retention: None,
         };
-        let create = Create { new, request: None, path: String::new() };
+        let create = Create { new, id_is_new: false, request: None, path: String::new() };
         self.tasks.create(create).await.unwrap();
     }
 

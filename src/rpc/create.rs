@@ -18,7 +18,8 @@ pub(super) fn create(
     path: String,
 ) -> Option<Create> {
     let proto::CreateTaskRequest { task, task_id, request_id } = request;
-    let id = if task_id.is_empty() {
+    let id_is_new = task_id.is_empty();
+    let id = if id_is_new {
         TaskId::new(&uuid::Uuid::now_v7().to_string())
     } else {
         read::name(&at.field("task_id"), &task_id)
@@ -30,7 +31,7 @@ pub(super) fn create(
     };
     let new = new_task(&at.field("task"), task, id)?;
     let request = request_id.map(|request_id| (request_id, digest(&task_id, &new)));
-    Some(Create { new, request, path })
+    Some(Create { new, id_is_new, request, path })
 }
 
 fn new_task(at: &At<'_>, task: proto::Task, id: Option<TaskId>) -> Option<NewTask> {

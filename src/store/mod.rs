@@ -177,6 +177,8 @@ pub struct Picked {
     pub stored: Stored,
     /// About how long it is in a message, its input counted.
     pub bytes: usize,
+    /// Whether there is an input to be read.
+    pub has_input: bool,
 }
 
 /// Tasks that became due in one lane.

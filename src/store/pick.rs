@@ -57,7 +57,7 @@ impl Transaction<'_> {
         Ok(live)
     }
 
-    /// The first `limit` due tasks of a lane: highest priority, then earliest
+    /// The first `limit` due tasks of a lane, none where its queue is paused: highest priority, then earliest
     /// `ready_time`, then oldest. Locked, those locked elsewhere skipped.
     pub async fn pick(&mut self, lane: &Lane, limit: u64) -> Result<Vec<Picked>, StoreError> {
         let db = self.db()?;
@@ -66,6 +66,7 @@ impl Transaction<'_> {
             "SELECT {COLUMNS}, (SELECT length(i.input) FROM inputs i WHERE i.row = t.row) \
              AS input_length {FROM} \
              WHERE t.due = 1 AND t.kind = $1 AND t.queue = $2 \
+             AND NOT EXISTS (SELECT 1 FROM paused_queues p WHERE p.queue = t.queue) \
              ORDER BY t.priority DESC, t.ready_time, t.row LIMIT $3 {lock}"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -75,8 +76,9 @@ impl Transaction<'_> {
             let stored = stored(&row)?;
             let input: Option<i32> = row.try_get("", "input_length")?;
             let checkpoint = stored.task.checkpoint.as_ref().map_or(0, |c| c.encoded().len());
-            let input = usize::try_from(input.unwrap_or_default()).unwrap_or_default();
-            picked.push(Picked { stored, bytes: input + checkpoint + 2_048 });
+            let length = usize::try_from(input.unwrap_or_default()).unwrap_or_default();
+            let bytes = length + checkpoint + 2_048;
+            picked.push(Picked { stored, bytes, has_input: input.is_some() });
         }
         Ok(picked)
     }

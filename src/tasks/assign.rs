@@ -10,7 +10,7 @@ use std::{
 use super::{Settings, command::LeaseRequest};
 use crate::{
     domain::{Name, Timestamp},
-    store::{Lane, LiveLeases, Picked, Stored},
+    store::{Lane, LiveLeases, Picked},
 };
 
 /// What one hand-out may hold, so that it passes as one message.
@@ -105,7 +105,7 @@ pub(super) fn deal(
     picked: Vec<(Lane, Vec<Picked>)>,
     headroom: &mut Headroom<'_>,
     last_queue: &mut Option<Name>,
-) -> Vec<Vec<Stored>> {
+) -> Vec<Vec<Picked>> {
     let mut hands: Vec<Hand<'_>> = requests.iter().map(|request| Hand::new(request)).collect();
     let mut queues: BTreeMap<Name, VecDeque<(Lane, Picked)>> = BTreeMap::new();
     for (lane, tasks) in picked {
@@ -135,7 +135,7 @@ pub(super) fn deal(
             let Some(taker) = taker else { continue };
             headroom.take(&lane);
             hands[taker].bytes += picked.bytes;
-            hands[taker].tasks.push(picked.stored);
+            hands[taker].tasks.push(picked);
             *last_queue = Some(queue.clone());
             break;
         }
@@ -149,7 +149,7 @@ pub(super) fn deal(
 /// What one request has been dealt so far.
 struct Hand<'a> {
     request: &'a LeaseRequest,
-    tasks: Vec<Stored>,
+    tasks: Vec<Picked>,
     bytes: usize,
     /// A task that it may have did not fit: a smaller one must not overtake it.
     full: bool,

@@ -40,14 +40,16 @@ struct Work {
     ended: Option<Attempt>,
 }
 
-/// What the commands of a batch need to be loaded.
-pub(super) fn wanted(commands: &[Command]) -> Wanted {
+/// What the commands of a batch need to be loaded; `all` also looks for new ids.
+pub(super) fn wanted(commands: &[Command], all: bool) -> Wanted {
     let mut wanted = Wanted::default();
     for command in commands {
         match command {
             Command::Create { creates, .. } => {
                 for create in creates {
-                    wanted.ids.insert(create.new.id.clone());
+                    if all || !create.id_is_new {
+                        wanted.ids.insert(create.new.id.clone());
+                    }
                     if let Some((request, _)) = &create.request {
                         wanted.requests.insert(request.clone());
                     }

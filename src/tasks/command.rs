@@ -20,6 +20,9 @@ use crate::{
 pub struct Create {
     /// The task.
     pub new: NewTask,
+    /// Its id was chosen by the server, at random: nobody looks whether it is taken, unless
+    /// the database says so.
+    pub id_is_new: bool,
     /// The request id and a canonical digest of the request.
     pub request: Option<(String, [u8; 32])>,
     /// Where in the request it stands, for messages: "" or `requests[3].`.

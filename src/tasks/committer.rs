@@ -94,7 +94,7 @@ async fn commit(
     last_queue: &mut Option<Name>,
     commands: Vec<Command>,
 ) {
-    let mut failure = match attempt(writer, shared, last_queue, &commands).await {
+    let mut failure = match attempt(writer, shared, last_queue, &commands, false).await {
         Ok(committed) => return publish(shared, commands, committed),
         Err(failure) => failure,
     };
@@ -105,7 +105,7 @@ async fn commit(
         if !matches!(failure, Failed::Store(StoreError::Conflict)) {
             break;
         }
-        failure = match attempt(writer, shared, last_queue, &commands).await {
+        failure = match attempt(writer, shared, last_queue, &commands, true).await {
             Ok(committed) => return publish(shared, commands, committed),
             Err(failure) => failure,
         };
@@ -163,13 +163,14 @@ async fn attempt(
     shared: &Arc<Shared>,
     last_queue: &mut Option<Name>,
     commands: &[Command],
+    again: bool,
 ) -> Result<Committed, Failed> {
     let settings = &shared.settings;
     let mut transaction = writer.begin().await?;
-    let wanted = wanted(commands);
+    let wanted = wanted(commands, again);
     let loaded = transaction.load(&wanted).await?;
     let applied = catch_unwind(AssertUnwindSafe(|| {
-        let mut batch = Batch::new(settings, loaded, wanted.ids.len());
+        let mut batch = Batch::new(settings, loaded, commands.iter().map(Command::rows).sum());
         let now = batch.now();
         let outcomes: Vec<Outcome> =
             commands.iter().map(|command| batch.apply(command, &shared.queue)).collect();
@@ -238,7 +239,9 @@ async fn attempt(
             .map(|(_, request)| *request)
             .chain(claims.iter().map(|claim| &claim.request))
             .collect();
-        let dealt = hand_out(&mut transaction, settings, last_queue, &requests, now).await?;
+        // Who waits has looked in vain: for them there is no more than what is ready now.
+        let only = leases.is_empty().then(|| wakes.iter().map(|due| due.lane.clone()).collect());
+        let dealt = hand_out(&mut transaction, settings, last_queue, &requests, only, now).await?;
         let Dealt { each, again: later } = dealt;
         again = later;
         let mut replies = claims.into_iter().map(|claim| claim.reply);

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::{self, Context, Error, Event, Finish, Grant, Name, Outcome, Report, Task, Timestamp},
-    store::{Changes, Lane, StoreError, Stored, Transaction},
+    store::{Changes, Lane, Picked, StoreError, Stored, Transaction},
 };
 
 /// Tasks that are looked at for one hand-out, over all lanes, and lanes at most.
@@ -28,23 +28,21 @@ pub(super) struct Dealt {
     pub(super) again: Vec<Again>,
 }
 
-/// One pick for each lane serves all requests of the batch.
+/// One pick for each lane serves all requests of the batch: of the lanes that have tasks
+/// for them, or of these `only`.
 pub(super) async fn hand_out(
     transaction: &mut Transaction<'_>,
     settings: &Settings,
     last_queue: &mut Option<Name>,
     requests: &[&LeaseRequest],
+    only: Option<Vec<Lane>>,
     now: Timestamp,
 ) -> Result<Dealt, StoreError> {
-    let mut kinds: Vec<Name> = requests.iter().flat_map(|r| r.kinds.iter().cloned()).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    let queues: Vec<Name> = if requests.iter().any(|request| request.queues.is_empty()) {
-        Vec::new()
-    } else {
-        requests.iter().flat_map(|request| request.queues.iter().cloned()).collect()
+    let lanes = match only {
+        Some(lanes) => lanes,
+        None => lanes_of(transaction, requests).await?,
     };
-    let lanes = in_turn(transaction.lanes(&kinds, &queues).await?, last_queue.as_ref());
+    let lanes = in_turn(lanes, last_queue.as_ref());
     let share = (PICKED / lanes.len().max(1) as u64).max(1);
     let limited = lanes.iter().any(|lane| settings.is_limited(lane));
     let live = if limited { transaction.live_leases().await? } else { Default::default() };
@@ -60,12 +58,14 @@ pub(super) async fn hand_out(
         }
     }
     let mut dealt = deal(requests, picked, &mut headroom, last_queue);
-    transaction.read_inputs(&mut dealt.iter_mut().flatten().collect::<Vec<_>>()).await?;
+    let with_input = dealt.iter_mut().flatten().filter(|picked| picked.has_input);
+    let mut with_input: Vec<&mut Stored> = with_input.map(|picked| &mut picked.stored).collect();
+    transaction.read_inputs(&mut with_input).await?;
     let mut all = Changes::default();
     let mut each = Vec::with_capacity(dealt.len());
     for (request, tasks) in requests.iter().zip(dealt) {
         let mut changes = Changes::default();
-        for stored in tasks {
+        for Picked { stored, .. } in tasks {
             match granted(settings, request, &stored, now) {
                 Ok(task) => {
                     all.changed.push((Stored { input: None, ..stored.clone() }, task.clone()));
@@ -87,6 +87,22 @@ pub(super) async fn hand_out(
     let again = again.collect();
     transaction.set_rates(&headroom.used()).await?;
     Ok(Dealt { each, again })
+}
+
+/// The lanes that have tasks for any of these.
+async fn lanes_of(
+    transaction: &mut Transaction<'_>,
+    requests: &[&LeaseRequest],
+) -> Result<Vec<Lane>, StoreError> {
+    let mut kinds: Vec<Name> = requests.iter().flat_map(|r| r.kinds.iter().cloned()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let queues: Vec<Name> = if requests.iter().any(|request| request.queues.is_empty()) {
+        Vec::new()
+    } else {
+        requests.iter().flat_map(|request| request.queues.iter().cloned()).collect()
+    };
+    transaction.lanes(&kinds, &queues).await
 }
 
 /// The lanes whose queues are next in turn, no more than can be looked at.

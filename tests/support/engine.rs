@@ -58,7 +58,7 @@ pub fn create(id: &str, kind: &str) -> Create {
         attempt_timeout: None,
         retention: None,
     };
-    Create { new, request: None, path: String::new() }
+    Create { new, id_is_new: false, request: None, path: String::new() }
 }
 
 pub fn in_queue(id: &str, queue: &str, priority: i32) -> Create {
