@@ -25,6 +25,25 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("client", &["domain", "store", "hub", "tasks", "runner", "rpc", "server"]),
 ];
 
+/// Every file that the documents name is there.
+#[test]
+fn documents_name_what_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for document in ["README.md", "ARCHITECTURE.md"] {
+        let text = fs::read_to_string(root.join(document)).unwrap();
+        let in_code = text.split('`').skip(1).step_by(2);
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let named = in_code.filter(|name| {
+            ["src/", "tests/", "benches/", "examples/", "clients/"]
+                .iter()
+                .any(|room| name.starts_with(room))
+        });
+        for name in named.chain(links.filter(|link| !link.contains("://"))) {
+            assert!(root.join(name).exists(), "{document} names {name}");
+        }
+    }
+}
+
 #[test]
 fn arrows_point_down_only() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
