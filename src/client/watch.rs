@@ -120,7 +120,9 @@ impl Watch {
 
     /// The next state that is news, or why the stream is over.
     async fn state(&mut self) -> Result<Task, Status> {
-        let patience = self.options.heartbeat_interval.max(Duration::from_secs(1)) * 3;
+        // The server holds heartbeats back, too, until the interval is over.
+        let heartbeat = self.options.heartbeat_interval.max(Duration::from_secs(1));
+        let patience = (3 * heartbeat).max(self.options.min_interval + 2 * heartbeat);
         let silent = |_| Status::unavailable("the server has gone silent");
         if self.stream.is_none() {
             sleep(backoff(self.cuts, rand::random())).await;

@@ -15,8 +15,8 @@ pub(crate) enum Latest {
     Unknown,
     /// Its newest state.
     State(Arc<Snapshot>),
-    /// It was deleted.
-    Deleted,
+    /// It was deleted; with its terminal state, where that was told.
+    Deleted(Option<Arc<Snapshot>>),
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +34,13 @@ impl Entry {
 
     /// The task is gone, and with it this entry.
     pub(super) fn delete(self) {
-        self.sender.send_replace(Latest::Deleted);
+        self.sender.send_modify(|latest| {
+            let last = match std::mem::take(latest) {
+                Latest::State(last) => Some(last),
+                Latest::Unknown | Latest::Deleted(_) => None,
+            };
+            *latest = Latest::Deleted(last.filter(|last| last.task.state().is_terminal()));
+        });
     }
 
     pub(super) fn join(&mut self, hub: Hub, id: TaskId) -> Follower {
@@ -53,7 +59,7 @@ fn offer(sender: &watch::Sender<Latest>, snapshot: &Arc<Snapshot>) {
                 let (known, offered) = (known.version(), snapshot.version());
                 known < offered && !known.is_of_another(offered)
             }
-            Latest::Deleted => false,
+            Latest::Deleted(_) => false,
         };
         if newer {
             *latest = Latest::State(Arc::clone(snapshot));

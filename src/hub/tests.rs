@@ -93,8 +93,20 @@ fn revision(follower: &mut Follower) -> i64 {
     match follower.latest() {
         Latest::State(snapshot) => snapshot.task.revision,
         Latest::Unknown => 0,
-        Latest::Deleted => -1,
+        Latest::Deleted(_) => -1,
     }
+}
+
+#[test]
+fn a_deletion_does_not_swallow_the_end() {
+    let hub = Hub::default();
+    let mut late = hub.follow(&id("a")).unwrap();
+    hub.publish(&[state(running("a", 1, 2))]);
+    hub.publish(&[state(failed("a", 1, 3)), News::Deleted(id("a"))]);
+    assert!(matches!(late.latest(), Latest::Deleted(Some(last)) if last.task.revision == 3));
+    let mut other = hub.follow(&id("b")).unwrap();
+    hub.publish(&[state(running("b", 1, 2)), News::Deleted(id("b"))]);
+    assert!(matches!(other.latest(), Latest::Deleted(None)));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -70,7 +71,12 @@ impl TaskService for TaskApi {
         answer_fits(&creates).map_err(errors::status)?;
         let created = self.tasks.create_batch(creates).await.map_err(errors::status)?;
         let tasks = created.iter().map(|created| shown(created, View::Brief)).collect();
-        Ok(Response::new(proto::BatchCreateTasksResponse { tasks }))
+        let mut answer = proto::BatchCreateTasksResponse { tasks };
+        // Of a repetition, whose tasks have come further, there may be more to tell than fits.
+        if answer.encoded_len() > limits::MESSAGE_BYTES {
+            answer.tasks.iter_mut().for_each(|task| task.progress = None);
+        }
+        Ok(Response::new(answer))
     }
 
     async fn get_task(

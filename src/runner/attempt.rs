@@ -168,7 +168,9 @@ impl Attempt {
         match answer {
             Ok(Answer { wanted, expire_time, limit }) => self.steer(|control| {
                 control.expires = control.expires.max(self.time.instant(*expire_time));
-                control.limit = self.time.limit(*limit);
+                if !control.timed_out {
+                    control.limit = self.time.limit(*limit);
+                }
                 // Answers may overtake one another; a cancel is never taken back.
                 if control.asked != State::Cancelling {
                     control.asked = *wanted;

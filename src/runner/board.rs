@@ -47,13 +47,13 @@ pub(super) fn means_lost(error: &Error) -> bool {
 /// Whether the same call may succeed later.
 pub(super) fn means_later(error: &Error) -> bool {
     match error {
-        Error::ResourceExhausted { .. } | Error::Unavailable { .. } => true,
+        // A fault of the server says nothing of what it was asked.
+        Error::ResourceExhausted { .. } | Error::Unavailable { .. } | Error::Internal => true,
         Error::Aborted { .. }
         | Error::NotFound { .. }
         | Error::InvalidArgument(_)
         | Error::AlreadyExists { .. }
         | Error::FailedPrecondition { .. }
-        | Error::Unimplemented(_)
-        | Error::Internal => false,
+        | Error::Unimplemented(_) => false,
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn run(
 ) {
     let grace = handler.stop_grace().unwrap_or(stop_grace);
     let pump = AbortOnDropHandle::new(tokio::spawn(pump(board.clone(), attempt.clone())));
-    let ended = work(board.as_ref(), &attempt, handler.as_ref(), grace).await;
+    let ended = work(&board, &attempt, handler.as_ref(), grace).await;
     // What the pump had on its way goes along with the outcome.
     drop(pump);
     match ended {
@@ -48,7 +48,7 @@ pub(super) async fn run(
 
 /// How the attempt ended; `None` where its lease was lost.
 async fn work(
-    board: &dyn Board,
+    board: &Arc<dyn Board>,
     attempt: &Arc<Attempt>,
     handler: &dyn Handler,
     grace: Duration,
@@ -56,6 +56,8 @@ async fn work(
     let job = Job::new(attempt.clone());
     let mut work = Box::pin(AssertUnwindSafe(async { handler.run(job).await }).catch_unwind());
     let mut controls = attempt.controls();
+    // The limit that the store was last asked about, and whoever asks.
+    let (mut asked, mut _asking) = (None, None);
     loop {
         let control = *controls.borrow_and_update();
         if control.lost {
@@ -74,24 +76,30 @@ async fn work(
                 tracing::warn!(task = %attempt.id, "the lease could not be kept alive");
                 attempt.lose();
             }
-            () = reached(control.limit) => {
-                // A pause or a longer timeout may be on its way here: the store knows.
-                let silent = Parcel { progress: None, checkpoint: None };
-                let asked = vec![(attempt.id.clone(), report(attempt, silent))];
-                if let Ok(mut answers) = timeout(LIMIT_ASKED_FOR, board.report(asked)).await
-                    && let Some(answer) = answers.pop()
-                {
-                    attempt.hear(&answer);
-                }
-                if attempt.control().limit.is_some_and(|limit| limit <= Instant::now()) {
-                    attempt.time_out(grace);
-                }
+            () = reached(control.limit), if control.limit != asked => {
+                asked = control.limit;
+                let asking = time_out(Arc::clone(board), Arc::clone(attempt), grace);
+                _asking = Some(AbortOnDropHandle::new(tokio::spawn(asking)));
             }
             () = reached(control.abandon_at) => {
                 tracing::warn!(task = %attempt.id, ?wanted, "did not stop when it was told to");
                 return Some(stopped(wanted));
             }
         }
+    }
+}
+
+/// The time of an attempt seems to be up. A pause or a longer timeout may be on its way
+/// here: the store knows.
+async fn time_out(board: Arc<dyn Board>, attempt: Arc<Attempt>, grace: Duration) {
+    let silent = vec![(attempt.id.clone(), report(&attempt, Parcel::default()))];
+    if let Ok(mut answers) = timeout(LIMIT_ASKED_FOR, board.report(silent)).await
+        && let Some(answer) = answers.pop()
+    {
+        attempt.hear(&answer);
+    }
+    if attempt.control().limit.is_some_and(|limit| limit <= Instant::now()) {
+        attempt.time_out(grace);
     }
 }
 
@@ -141,7 +149,7 @@ async fn pump(board: Arc<dyn Board>, attempt: Arc<Attempt>) {
     }
 }
 
-/// Says the last word until it is heard, or the lease is lost.
+/// Says the last word until it is heard, or the store says that the lease is lost.
 async fn finish(board: &dyn Board, attempt: &Attempt, mut outcome: Outcome) {
     let mut parcel = attempt.outbox.rest();
     let mut pause = FIRST_PAUSE;
@@ -159,10 +167,9 @@ async fn finish(board: &dyn Board, attempt: &Attempt, mut outcome: Outcome) {
             }
             Some(Err(error)) if means_later(&error) => {
                 tracing::warn!(task = %attempt.id, %error, "an outcome waits");
-                if lost_within(attempt, pause).await {
-                    tracing::warn!(task = %attempt.id, "the lease ended before its outcome");
-                    return;
-                }
+                // Its token stands until the end of its lease is committed: only the store
+                // knows whether it is too late.
+                sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             Some(Err(error)) => {
@@ -183,15 +190,6 @@ fn refused(why: &str) -> Outcome {
     let message = format!("its outcome was refused: {why}");
     let message = bounds::text(&message, limits::ERROR_MESSAGE_CHARS);
     Outcome::Failed { error: Failure::new(Code::INTERNAL, message), permanent: true }
-}
-
-async fn lost_within(attempt: &Attempt, pause: Duration) -> bool {
-    let mut controls = attempt.controls();
-    let expires = attempt.control().expires;
-    tokio::select! {
-        _lost = controls.wait_for(|control| control.lost) => true,
-        () = sleep(pause) => Instant::now() >= expires,
-    }
 }
 
 const fn name(outcome: &Outcome) -> &'static str {

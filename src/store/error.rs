@@ -141,7 +141,8 @@ fn from_postgres(code: &str, error: DbErr) -> StoreError {
         "XX001" | "XX002" => StoreError::Corrupt(error),
         // Serialization failure, deadlock, a row inserted by somebody else.
         "40001" | "40P01" | "23505" => StoreError::Conflict,
-        _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => {
+        // Connection, resources, intervention, the system below; a lock not to be had.
+        _ if ["08", "53", "57", "58", "55P03"].iter().any(|class| code.starts_with(class)) => {
             StoreError::Unavailable(error.to_string())
         }
         _ => StoreError::Other(error),

@@ -33,17 +33,17 @@ pub(super) async fn page(db: &DatabaseConnection, list: &ListQuery) -> Result<Pa
     for piece in found.chunks(PIECE) {
         let mut read = tasks(db, piece, list.with_input).await?;
         for at in piece {
-            if bytes >= list.max_bytes && !page.tasks.is_empty() {
-                page.next = last.cloned();
-                return Ok(page);
-            }
-            last = Some(at);
             // What has changed since it was found may not match any more.
             let read = read.remove(&at.row).filter(|read| list.filter.matches(&read.task));
             if let Some(stored) = read {
                 bytes += size(&stored);
+                if bytes > list.max_bytes && !page.tasks.is_empty() {
+                    page.next = last.cloned();
+                    return Ok(page);
+                }
                 page.tasks.push(stored);
             }
+            last = Some(at);
         }
     }
     page.next = last.filter(|_| more).cloned();

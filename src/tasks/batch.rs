@@ -38,6 +38,8 @@ struct Work {
     request: Option<(String, [u8; 32])>,
     /// Its lease that ended.
     ended: Option<Attempt>,
+    /// What it was when it was deleted.
+    last: Option<Arc<Task>>,
 }
 
 /// What the commands of a batch need to be loaded; `all` also looks for new ids.
@@ -85,7 +87,10 @@ impl<'a> Batch<'a> {
         let mut works = HashMap::with_capacity(named);
         works.extend(tasks.into_iter().map(|(id, stored)| {
             let (after, input) = (Some(stored.task.clone()), stored.input.clone());
-            (id, Work { before: Some(stored), after, input, request: None, ended: None })
+            (
+                id,
+                Work { before: Some(stored), after, input, request: None, ended: None, last: None },
+            )
         }));
         Self { settings, now, works, requests, created: Vec::new(), seen: BTreeSet::new() }
     }
@@ -189,11 +194,12 @@ impl<'a> Batch<'a> {
             let remembered = RememberedRequest { digest: *digest, task: id.clone(), gone: false };
             self.requests.insert(request.clone(), remembered);
         }
-        let before = self.works.remove(&id).and_then(|work| work.before);
+        let (before, last) =
+            self.works.remove(&id).map_or((None, None), |work| (work.before, work.last));
         let input = create.new.input.clone();
         let full = Full { task: Arc::new(Snapshot::new(task.clone())), input: input.clone() };
         let request = create.request.clone();
-        let work = Work { before, after: Some(task), input, request, ended: None };
+        let work = Work { before, after: Some(task), input, request, ended: None, last };
         self.works.insert(id.clone(), work);
         self.created.push(id);
         full
@@ -207,7 +213,7 @@ impl<'a> Batch<'a> {
             None if allow_missing => Ok(()),
             None => Err(Error::no_task(id)),
             Some(task) if task.state().is_terminal() => {
-                work.after = None;
+                work.last = work.after.take();
                 // Its request id is forgotten with it.
                 self.requests.retain(|_, known| known.task != *id);
                 Ok(())
@@ -274,19 +280,20 @@ impl<'a> Batch<'a> {
         let mut news = Vec::new();
         let mut works = self.works;
         for id in &self.created {
-            let Some(Work { before, after: Some(task), input, request, .. }) = works.remove(id)
+            let Some(Work { before, after: Some(task), input, request, last, .. }) =
+                works.remove(id)
             else {
                 continue;
             };
             // Deleted and created again in one batch.
             if let Some(before) = before {
-                news.push(News::Deleted(id.clone()));
+                news.extend(deleted(&before, last));
                 changes.deleted.push(before);
             }
             news.push(News::State(Arc::new(Snapshot::new(task.clone()))));
             changes.created.push(Created { task, input, request });
         }
-        for (id, Work { before, after, ended, .. }) in works {
+        for (_, Work { before, after, ended, last, .. }) in works {
             match (before, after) {
                 (Some(before), Some(after)) if before.task != after => {
                     if before.task.revision != after.revision {
@@ -296,7 +303,7 @@ impl<'a> Batch<'a> {
                     changes.changed.push((before, after));
                 }
                 (Some(before), None) => {
-                    news.push(News::Deleted(id));
+                    news.extend(deleted(&before, last));
                     changes.deleted.push(before);
                 }
                 (Some(_), Some(_)) | (None, _) => {}
@@ -304,4 +311,11 @@ impl<'a> Batch<'a> {
         }
         (changes, news)
     }
+}
+
+/// A task that ended in the very batch that deletes it has ended for its watchers first.
+fn deleted(before: &Stored, last: Option<Arc<Task>>) -> impl Iterator<Item = News> {
+    let ended = last.filter(|last| last.revision != before.task.revision);
+    let ended = ended.map(|last| News::State(Arc::new(Snapshot::new(last))));
+    ended.into_iter().chain([News::Deleted(before.task.id.clone())])
 }

@@ -177,13 +177,11 @@ impl Tasks {
     /// where the state table does not allow it; INVALID_ARGUMENT for what can
     /// never be changed.
     pub async fn update(&self, id: TaskId, patch: Patch) -> Result<Full, Error> {
-        let (patch, named) = (Box::new(patch), id.clone());
-        let updated = self.ask(|reply| Command::Update { id: named, patch, reply }).await?;
-        // Read when it stands: the committer has no need of what never changes.
-        let input = match updated.input {
-            Some(input) => Some(input),
-            None => self.reader.input(&id).await.map_err(|error| logged(&error))?,
-        };
+        // Read before: it never changes, the committer has no need of it, and what stands
+        // must not look refused because it could not be read.
+        let input = self.reader.input(&id).await.map_err(|error| logged(&error))?;
+        let patch = Box::new(patch);
+        let updated = self.ask(|reply| Command::Update { id, patch, reply }).await?;
         Ok(Full { input, ..updated })
     }
 

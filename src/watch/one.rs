@@ -86,7 +86,12 @@ impl Watch {
         }
         loop {
             let wait = match self.follower.latest() {
-                Latest::Deleted => {
+                // Its end comes first, for those who have not seen it.
+                Latest::Deleted(Some(ended)) => {
+                    self.over = true;
+                    return Some(Ok(ended));
+                }
+                Latest::Deleted(None) => {
                     self.over = true;
                     return Some(Err(Error::no_task(self.follower.id())));
                 }
