@@ -1,9 +1,7 @@
-// A worker for tasks of kind hash-files: {"directory": "..."} to {"files": n, "sha256": "..."},
-// a chain over the files in the order of their paths: link = SHA-256(link before +
-// SHA-256(file) + path), the first one from 32 zero bytes.
+// A worker for tasks of kind hash-files: {"directory": "..."} to {"files": n, "sha256": "..."}, a chain over
+// the files by path: link = SHA-256(link before + SHA-256(file) + path), the first one from 32 zero bytes.
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { readdir, stat } from "node:fs/promises";
+import { createReadStream, readdirSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -21,12 +19,13 @@ const { values: args } = parseArgs({
     delay: { type: "string", default: "0" }, // milliseconds to rest after a MiB
   },
 });
+type Outcome = MessageInitShape<typeof pb.FinishTasksRequest_OutcomeSchema>;
 type Report = MessageInitShape<typeof pb.ReportTasksRequest_ReportSchema>;
 const third = (Number(args.lease) * 1000) / 3;
 const transport = createGrpcTransport({ baseUrl: `http://${args.address}`, defaultTimeoutMs: 10_000 });
 const client = createClient(pb.WorkerService, transport);
-const stopping = new AbortController();
-process.on("SIGTERM", () => stopping.abort());
+let [busy, stopping] = [false, false];
+process.on("SIGTERM", () => (busy ? (stopping = true) : process.exit()));
 
 /** Asks until it is answered: only the server knows whether a lease still lives. */
 async function call<A>(ask: () => Promise<A>): Promise<A> {
@@ -34,8 +33,7 @@ async function call<A>(ask: () => Promise<A>): Promise<A> {
     try {
       return await ask();
     } catch (error) {
-      const { code } = ConnectError.from(error);
-      if (code === Code.InvalidArgument || code === Code.Unimplemented || stopping.signal.aborted) throw error;
+      if (ConnectError.from(error).code === Code.InvalidArgument || stopping) throw error;
       await sleep(pause);
     }
   }
@@ -43,11 +41,10 @@ async function call<A>(ask: () => Promise<A>): Promise<A> {
 
 /** Hashes the files behind the checkpoint; reports after each MiB and each file. */
 async function work(top: string, kept: JsonObject, report: (what?: Report) => Promise<void>) {
-  const found = await readdir(top, { recursive: true, withFileTypes: true });
+  const found = readdirSync(top, { recursive: true, withFileTypes: true });
   const paths = found.filter((it) => it.isFile()).map((it) => relative(top, join(it.parentPath, it.name)));
   paths.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
-  let done = Number(kept.done ?? 0);
-  let sha256 = String(kept.sha256 ?? "00".repeat(32));
+  let [done, sha256] = [Number(kept.done ?? 0), String(kept.sha256 ?? "00".repeat(32))];
   for (const path of paths.slice(done)) {
     const digest = createHash("sha256");
     for await (const part of createReadStream(join(top, path), { highWaterMark: 1 << 20 })) {
@@ -62,43 +59,41 @@ async function work(top: string, kept: JsonObject, report: (what?: Report) => Pr
   return { files: done, sha256 };
 }
 
-/** Runs one task, from its lease to its outcome. */
 async function run({ task, leaseToken }: pb.Lease) {
   const ids = { name: task!.name, leaseToken };
   let beat = Date.now();
-
   /** Tells what there is to tell, and every third of the lease that the work lives. */
   async function report(what?: Report) {
     if (!what) await sleep(Number(args.delay));
-    for (let again = !!what; again || stopping.signal.aborted || Date.now() - beat > third; what = {}) {
+    for (let again = !!what; again || stopping || Date.now() - beat > third; what = {}) {
       const [answer] = (await call(() => client.reportTasks({ reports: [{ ...ids, ...what }] }))).answers;
       if (answer.error) throw new Error(answer.error.message);
       beat = Date.now();
       if (answer.wantedState === Task_State.CANCELLING) throw "cancelled";
-      if (stopping.signal.aborted) throw "released";
-      again = answer.wantedState === Task_State.PAUSED;
-      if (again) await sleep(Math.min(third, 1000));
+      if (stopping) throw "released";
+      if ((again = answer.wantedState === Task_State.PAUSED)) await sleep(Math.min(third, 1000));
     }
   }
-
   const top = String(task!.input?.directory);
-  const outcome = await work(top, task!.checkpoint ?? {}, report).then(
-    (result) => ({ outcome: { case: "result" as const, value: fromJson(ValueSchema, result) } }),
-    async (error) => {
-      if (error === "cancelled" || error === "released") return { outcome: { case: error, value: true as const } };
-      const missing = !(await stat(top).catch(() => undefined))?.isDirectory();
-      const code = missing ? Code.InvalidArgument : Code.Internal;
-      return { outcome: { case: "error" as const, value: { code, message: String(error) } }, permanent: missing };
-    },
-  );
+  let outcome: Outcome;
+  try {
+    const result = fromJson(ValueSchema, await work(top, task!.checkpoint ?? {}, report));
+    outcome = { outcome: { case: "result", value: result } };
+  } catch (error) {
+    const permanent = !statSync(top, { throwIfNoEntry: false })?.isDirectory();
+    const value = { code: permanent ? Code.InvalidArgument : Code.Internal, message: String(error) };
+    if (error === "cancelled" || error === "released") outcome = { outcome: { case: error, value: true } };
+    else outcome = { outcome: { case: "error", value }, permanent };
+  }
   // Where the task is no longer ours, this is refused.
   await call(() => client.finishTasks({ outcomes: [{ ...ids, ...outcome }] }));
 }
 
 const poll = { worker: `typescript-${process.pid}`, kinds: ["hash-files"], wait: { seconds: 20n } };
 const request = { ...poll, leaseDuration: { seconds: BigInt(args.lease) } };
-const options = { signal: stopping.signal, timeoutMs: 30_000 };
-while (!stopping.signal.aborted) {
-  const { leases } = await call(() => client.leaseTasks(request, options));
+for (; !stopping; busy = false) {
+  const { leases } = await call(() => client.leaseTasks(request, { timeoutMs: 30_000 }));
+  busy = true;
   for (const lease of leases) await run(lease);
 }
+process.exit();

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -12,23 +11,21 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	pb "taskwatch.example/clients/taskwatchv1"
 )
 
-var (
-	delay = flag.Int("delay", 0, "milliseconds to rest after a MiB")
-
-	errMissing = errors.New("no such directory")
-)
+var delay = flag.Int("delay", 0, "milliseconds to rest after a MiB")
 
 // hash turns a directory into {"files": n, "sha256": "..."}, a chain over the files in the
 // order of their paths: link = SHA-256(link before + SHA-256(file) + path), the first one
 // from 32 zero bytes. It goes on behind the checkpoint.
 func (j *job) hash(ctx context.Context, top string, kept map[string]*structpb.Value) (*structpb.Value, error) {
 	if at, err := os.Stat(top); err != nil || !at.IsDir() {
-		return nil, fmt.Errorf("%w: %q", errMissing, top)
+		return nil, status.Errorf(codes.InvalidArgument, "no such directory: %q", top)
 	}
 	var paths []string
 	err := fs.WalkDir(os.DirFS(top), ".", func(path string, entry fs.DirEntry, err error) error {

@@ -1,10 +1,9 @@
 // Command worker leases tasks of kind hash-files and runs them, one at a time. What it
-// does for them stands in hash.go.
+// does for them stands in hash.go, how it tells of it in job.go.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -14,10 +13,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	pb "taskwatch.example/clients/taskwatchv1"
 )
@@ -25,48 +25,12 @@ import (
 var (
 	address = flag.String("address", "127.0.0.1:50051", "of the server")
 	seconds = flag.Int("lease", 30, "seconds without a report")
-
-	errCancelled, errReleased = errors.New("cancelled"), errors.New("released")
 )
 
 // While the server is away, calls are tried again for as long as the lease may live.
 const config = `{"methodConfig": [{"name": [{}], "waitForReady": true, "timeout": "%ds", "retryPolicy": {
 	"maxAttempts": 5, "initialBackoff": "0.2s", "maxBackoff": "2s", "backoffMultiplier": 2,
 	"retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]}}]}`
-
-// job is one task under its lease.
-type job struct {
-	client pb.WorkerServiceClient
-	*pb.Lease
-	beat time.Time
-}
-
-// report tells what there is to tell, and every third of the lease that the work lives.
-// An error ends the work.
-func (j *job) report(ctx context.Context, progress *pb.Progress, checkpoint *structpb.Struct) error {
-	third := time.Duration(*seconds) * time.Second / 3
-	for again := progress != nil; again || ctx.Err() != nil || time.Since(j.beat) > third; progress, checkpoint = nil, nil {
-		report := &pb.ReportTasksRequest_Report{Name: j.Task.Name, LeaseToken: j.LeaseToken, Progress: progress, Checkpoint: checkpoint}
-		request := &pb.ReportTasksRequest{Reports: []*pb.ReportTasksRequest_Report{report}}
-		response, err := j.client.ReportTasks(context.WithoutCancel(ctx), request)
-		if err == nil {
-			err = status.ErrorProto(response.Answers[0].Error)
-		}
-		if err != nil {
-			return err
-		}
-		j.beat, again = time.Now(), response.Answers[0].WantedState == pb.Task_PAUSED
-		switch {
-		case response.Answers[0].WantedState == pb.Task_CANCELLING:
-			return errCancelled
-		case ctx.Err() != nil:
-			return errReleased
-		case again:
-			time.Sleep(min(third, time.Second))
-		}
-	}
-	return nil
-}
 
 // run takes a task from its lease to its outcome. One that is no longer ours is refused.
 func (j *job) run(ctx context.Context) {
@@ -80,8 +44,9 @@ func (j *job) run(ctx context.Context) {
 	case err == errReleased:
 		outcome.Outcome = &pb.FinishTasksRequest_Outcome_Released{Released: true}
 	default:
-		outcome.Outcome = &pb.FinishTasksRequest_Outcome_Error{Error: status.Convert(err).Proto()}
-		outcome.Permanent = errors.Is(err, errMissing)
+		failure := status.Convert(err)
+		outcome.Outcome = &pb.FinishTasksRequest_Outcome_Error{Error: failure.Proto()}
+		outcome.Permanent = failure.Code() == codes.InvalidArgument
 	}
 	request := &pb.FinishTasksRequest{Outcomes: []*pb.FinishTasksRequest_Outcome{outcome}}
 	if _, err := j.client.FinishTasks(context.WithoutCancel(ctx), request); err != nil {
@@ -92,7 +57,9 @@ func (j *job) run(ctx context.Context) {
 func main() {
 	flag.Parse()
 	ctx, _ := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	reconnect := backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 2 * time.Second}
 	conn, err := grpc.NewClient(*address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: 5 * time.Second}),
 		grpc.WithNoProxy(), grpc.WithDefaultServiceConfig(fmt.Sprintf(config, *seconds)))
 	if err != nil {
 		log.Fatal(err)
