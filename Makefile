@@ -7,7 +7,7 @@ TOOLS := $(CURDIR)/target/tools
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -y -qq
 
-.PHONY: test lint demo bench tools postgres go operations-clients
+.PHONY: test lint demo bench tools postgres go npm operations-clients clients
 
 # Everything: the real binary, real databases, real clients.
 test: tools
@@ -26,7 +26,7 @@ demo:
 bench:
 	cargo bench --bench create --bench handoff
 
-tools: postgres $(TOOLS)/grpcurl operations-clients
+tools: postgres $(TOOLS)/grpcurl operations-clients clients
 
 # A PostgreSQL of the distribution; the tests start a throw-away server with it.
 postgres:
@@ -67,3 +67,40 @@ $(OPERATIONS)/follow-go: $(wildcard tests/operations/go/*.*) proto/$(OPERATIONS_
 		--go_opt=module=taskwatch.test/operations \
 		--go_opt=M$(OPERATIONS_PROTO)=taskwatch.test/operations/taskwatchv1 $(OPERATIONS_PROTO)
 	cd tests/operations/go && go build -o $@ .
+
+# The workers and watching clients of clients/, each built by its language's own tools
+# from proto/; Go takes the compiler of the protos from Python's.
+clients: $(TOOLS)/clients-python $(TOOLS)/clients-go $(TOOLS)/clients-typescript
+
+CLIENTS_PROTOS := $(addprefix taskwatch/v1/,task.proto task_service.proto worker_service.proto)
+CLIENTS_PYTHON := clients/python/.venv/bin/python
+CLIENTS_PROTOC := $(CLIENTS_PYTHON) -m grpc_tools.protoc -Iproto
+CLIENTS_GO := taskwatch.example/clients
+CLIENTS_GO_OPT := module=$(CLIENTS_GO) $(CLIENTS_PROTOS:%=M%=$(CLIENTS_GO)/taskwatchv1)
+
+clients/python/.venv/ready: clients/python/requirements.txt
+	@python3 -c 'import ensurepip' 2>/dev/null \
+		|| { $(APT) update && $(APT) install --no-install-recommends python3-venv </dev/null; }
+	python3 -m venv --clear clients/python/.venv
+	$(CLIENTS_PYTHON) -m pip install -q -r $<
+	touch $@
+
+$(TOOLS)/clients-python: clients/python/.venv/ready $(CLIENTS_PROTOS:%=proto/%)
+	$(CLIENTS_PROTOC) --python_out=clients/python --grpc_python_out=clients/python $(CLIENTS_PROTOS)
+	@mkdir -p $(TOOLS) && touch $@
+
+$(TOOLS)/clients-go: clients/python/.venv/ready $(wildcard clients/go/go.* clients/go/*/main.go clients/go/worker/*.go) $(CLIENTS_PROTOS:%=proto/%) | go
+	cd clients/go && go build -o bin/ google.golang.org/protobuf/cmd/protoc-gen-go \
+		google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	PATH=$(CURDIR)/clients/go/bin:$$PATH $(CLIENTS_PROTOC) --go_out=clients/go --go-grpc_out=clients/go \
+		$(CLIENTS_GO_OPT:%=--go_opt=%) $(CLIENTS_GO_OPT:%=--go-grpc_opt=%) $(CLIENTS_PROTOS)
+	cd clients/go && go build -o bin/ ./worker ./client
+	@mkdir -p $(TOOLS) && touch $@
+
+npm:
+	@command -v npm >/dev/null 2>&1 \
+		|| { $(APT) update && $(APT) install --no-install-recommends npm </dev/null; }
+
+$(TOOLS)/clients-typescript: $(wildcard clients/typescript/*.json clients/typescript/*.ts clients/typescript/*.yaml) $(CLIENTS_PROTOS:%=proto/%) | npm
+	cd clients/typescript && npm install --no-audit --no-fund && npm run build
+	@mkdir -p $(TOOLS) && touch $@
