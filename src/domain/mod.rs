@@ -22,6 +22,7 @@ mod transition;
 #[cfg(test)]
 #[path = "transition_tests.rs"]
 mod transition_tests;
+mod update;
 
 pub use attempt::{ATTEMPTS_KEPT, Attempt, AttemptEnd};
 pub use error::{Error, Violation};

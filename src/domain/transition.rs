@@ -1,12 +1,12 @@
 //! The life cycle, in one table: present task, event and time in; new task, or a
 //! refusal, out. Requests, workers, timers and recovery all come through here.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
     Error, Event, Expiry, Failure, Finish, Grant, KindDefaults, LastOutcome, Lease, NewTask,
-    Object, Outcome, Patch, Progress, Report, State, Status, Task, TimeLimit, Timestamp, Token,
-    Value, failure::Code,
+    Object, Outcome, Progress, Report, State, Status, Task, TimeLimit, Timestamp, Token,
+    failure::Code, update::update,
 };
 
 /// What a transition may know besides the task and the event.
@@ -84,8 +84,6 @@ fn settled(task: &Task, now: Timestamp) -> Task {
     let revision = task.revision + 1;
     Task { revision, settled_revision: revision, update_time: now, ..task.clone() }
 }
-
-// --- Workers -----------------------------------------------------------------
 
 fn lease(task: &Task, grant: &Grant, context: &Context<'_>) -> Result<Task, Error> {
     let ready = task.state() == State::Queued && task.ready_time <= context.now;
@@ -214,7 +212,7 @@ fn failed(task: Task, error: Failure, context: &Context<'_>) -> Task {
     }
 }
 
-fn not_before_schedule(task: &Task, time: Timestamp) -> Timestamp {
+pub(super) fn not_before_schedule(task: &Task, time: Timestamp) -> Timestamp {
     task.schedule_time.map_or(time, |scheduled| scheduled.max(time))
 }
 
@@ -254,293 +252,7 @@ fn expire(task: &Task, token: Token, cause: Expiry, context: &Context<'_>) -> Op
     Some(next)
 }
 
-// --- Updates -----------------------------------------------------------------
-
-fn update(task: &Task, patch: &Patch, context: &Context<'_>) -> Result<Option<Task>, Error> {
-    guard(task, patch)?;
-    immutable(task, patch, context.input)?;
-    let mut next = task.clone();
-    // First the state, since what else can be set depends on it.
-    if let Some(state) = patch.state {
-        next = asked(next, state, context)?;
-    }
-    outcome(task, &mut next, patch)?;
-    settings(task, &mut next, patch, context);
-    if task.is_external() {
-        progress(task, &mut next, patch, context.now)?;
-    }
-    if next == *task {
-        return Ok(None);
-    }
-    next.revision = task.revision + 1;
-    next.settled_revision = next.revision;
-    let progress_only = Task {
-        progress: task.progress.clone(),
-        revision: task.revision,
-        settled_revision: task.settled_revision,
-        ..next.clone()
-    } == *task;
-    if !progress_only {
-        next.update_time = context.now;
-    }
-    Ok(Some(next))
-}
-
-fn guard(task: &Task, patch: &Patch) -> Result<(), Error> {
-    match patch.revision {
-        Some(seen) if !(task.settled_revision..=task.revision).contains(&seen) => {
-            Err(Error::Aborted {
-                reason: "REVISION_MISMATCH",
-                message: format!(
-                    "tasks/{} has changed since revision {seen} (it is at {}): read it again, \
-                     then decide",
-                    task.id, task.revision
-                ),
-            })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn immutable(task: &Task, patch: &Patch, input: Option<&Object>) -> Result<(), Error> {
-    let fixed = |field: &str| {
-        Error::invalid(format!("task.{field}"), "cannot be changed: create another task")
-    };
-    if patch.kind.as_ref().is_some_and(|kind| kind != task.kind.as_str()) {
-        return Err(fixed("kind"));
-    }
-    let own_queue = task.queue.as_ref().map_or("", |queue| queue.as_str());
-    if patch.queue.as_ref().is_some_and(|q| q != own_queue && q != task.queue_name()) {
-        return Err(fixed("queue"));
-    }
-    if patch.input.as_ref().is_some_and(|wanted| wanted.as_ref() != input) {
-        return Err(fixed("input"));
-    }
-    Ok(())
-}
-
-/// What cannot be set in the present state: refused, but passed over where it is
-/// equal and was not named.
-fn set_or_pass<T: PartialEq>(
-    task: &Task,
-    patch: &Patch,
-    (wanted, present): (&T, &T),
-    field: &str,
-) -> Result<(), Error> {
-    if patch.lenient && wanted == present {
-        return Ok(());
-    }
-    Err(precondition(
-        task,
-        "NOT_SETTABLE",
-        format!("is {}, in which {field} cannot be set", task.state().name()),
-    ))
-}
-
-/// Result and error of an external task, which go with the state they belong to.
-fn outcome(task: &Task, next: &mut Task, patch: &Patch) -> Result<(), Error> {
-    if !task.is_external() {
-        return Ok(());
-    }
-    let arrives = |state| next.state() == state && task.state() != state;
-    let (succeeds, fails) = (arrives(State::Succeeded), arrives(State::Failed));
-    if let Some(wanted) = &patch.result {
-        if !succeeds {
-            set_or_pass(task, patch, (&wanted.as_ref(), &task.result()), "result")?;
-        } else if let Status::Succeeded { result, .. } = &mut next.status {
-            *result = wanted.clone().unwrap_or_default();
-        }
-    }
-    if let Some(wanted) = &patch.error {
-        if fails {
-            next.error = Some(wanted.clone().unwrap_or_else(no_reason));
-        } else {
-            set_or_pass(task, patch, (wanted, &task.error), "error")?;
-        }
-    }
-    Ok(())
-}
-
-fn no_reason() -> Failure {
-    Failure::new(Code::UNKNOWN, "its owner gave no reason")
-}
-
-fn settings(task: &Task, next: &mut Task, patch: &Patch, context: &Context<'_>) {
-    if let Some(priority) = patch.priority {
-        next.priority = priority;
-    }
-    if let Some(labels) = patch.labels.as_ref().filter(|labels| **labels != *task.labels) {
-        next.labels = Arc::new(labels.clone());
-    }
-    if let Some(schedule_time) = patch.schedule_time
-        && schedule_time != task.schedule_time
-    {
-        next.schedule_time = schedule_time;
-        next.ready_time = schedule_time.unwrap_or(task.create_time);
-    }
-    next.retry_policy = patch.retry_policy.applied_to(task.retry_policy);
-    if let Some(timeout) = patch.attempt_timeout {
-        set_timeout(next, timeout, context);
-    }
-    if let Some(retention) = patch.retention {
-        next.retention = retention;
-    }
-}
-
-fn set_timeout(task: &mut Task, timeout: Option<Duration>, context: &Context<'_>) {
-    let old = task.attempt_timeout.or(context.kind.attempt_timeout);
-    let new = timeout.or(context.kind.attempt_timeout);
-    task.attempt_timeout = timeout;
-    let start = task.start_time.unwrap_or(context.now);
-    match &mut task.status {
-        Status::Running(Some(lease)) | Status::Cancelling(Some(lease)) if old != new => {
-            lease.limit = lease.limit.changed(old, new, start);
-        }
-        Status::Paused(Some(lease)) if old != new => {
-            let now = context.now;
-            lease.limit = lease.limit.changed(old, new, start).paused(now);
-        }
-        Status::Queued
-        | Status::Running(_)
-        | Status::Paused(_)
-        | Status::Cancelling(_)
-        | Status::Succeeded { .. }
-        | Status::Failed { .. }
-        | Status::Cancelled { .. } => {}
-    }
-}
-
-fn progress(task: &Task, next: &mut Task, patch: &Patch, now: Timestamp) -> Result<(), Error> {
-    let present = task.progress.as_ref().map(|p| p.report.clone()).unwrap_or_default();
-    let wanted = patch.progress.clone().applied_to(present.clone()).derived();
-    if patch.progress == super::ProgressPatch::default() || wanted == present {
-        return Ok(());
-    }
-    if task.state().is_terminal() && next.state().is_terminal() {
-        return Err(precondition(
-            task,
-            "NOT_SETTABLE",
-            format!("is {}, in which progress cannot be set", task.state().name()),
-        ));
-    }
-    let began = next.start_time.unwrap_or(next.create_time);
-    let taken = Progress::taken(wanted, task.progress.as_ref(), began, now);
-    let runs = matches!(next.status, Status::Running(_) | Status::Cancelling(_));
-    next.progress = Some(if runs { taken } else { taken.at_rest() });
-    Ok(())
-}
-
-/// The state table, for those who ask for a state.
-fn asked(task: Task, wanted: State, context: &Context<'_>) -> Result<Task, Error> {
-    let now = context.now;
-    let external = task.is_external();
-    if task.state() == wanted {
-        return Ok(task);
-    }
-    let refused = |why: String| Err(precondition(&task, "STATE_CHANGE_NOT_ALLOWED", why));
-    let status = match (task.status.clone(), wanted) {
-        (Status::Queued | Status::Running(None), State::Paused) => Status::Paused(None),
-        (Status::Running(Some(lease)), State::Paused) => {
-            Status::Paused(Some(Lease { limit: lease.limit.paused(now), ..lease }))
-        }
-        (Status::Paused(Some(lease)), State::Queued | State::Running) => {
-            Status::Running(Some(Lease { limit: lease.limit.resumed(now), ..lease }))
-        }
-        (Status::Paused(None), State::Running) if external => Status::Running(None),
-        (Status::Paused(None), State::Queued | State::Running) => Status::Queued,
-        (Status::Queued, State::Running) if external => {
-            let next = Task { start_time: Some(now), error: None, ..task };
-            return Ok(Task { status: Status::Running(None), ..next });
-        }
-        (
-            Status::Queued
-            | Status::Running(None)
-            | Status::Paused(None)
-            | Status::Cancelling(None),
-            State::Cancelled,
-        ) => Status::Cancelled { end_time: now },
-        (Status::Queued | Status::Running(None) | Status::Paused(None), State::Cancelling)
-            if external =>
-        {
-            Status::Cancelling(None)
-        }
-        (
-            Status::Running(Some(lease)) | Status::Paused(Some(lease)),
-            State::Cancelled | State::Cancelling,
-        ) => Status::Cancelling(Some(Lease { limit: lease.limit.resumed(now), ..lease })),
-        // On its way already.
-        (Status::Cancelling(Some(_)), State::Cancelled) => return Ok(task),
-        (Status::Running(None) | Status::Cancelling(None), State::Succeeded) if external => {
-            Status::Succeeded { end_time: now, result: Value::default() }
-        }
-        (Status::Running(None) | Status::Cancelling(None), State::Failed) if external => {
-            let next = Task { error: Some(no_reason()), ..task };
-            return Ok(at_rest(Task { status: Status::Failed { end_time: now }, ..next }));
-        }
-        (Status::Failed { .. } | Status::Cancelled { .. }, State::Queued) => {
-            return Ok(retried_by_hand(task, now));
-        }
-        (_, State::Succeeded | State::Failed) if !external => {
-            return refused(format!(
-                "is of kind {}: only its worker can end it with an outcome; cancel it instead",
-                task.kind
-            ));
-        }
-        (
-            Status::Queued
-            | Status::Running(_)
-            | Status::Paused(_)
-            | Status::Cancelling(_)
-            | Status::Succeeded { .. }
-            | Status::Failed { .. }
-            | Status::Cancelled { .. },
-            State::Queued
-            | State::Running
-            | State::Paused
-            | State::Cancelling
-            | State::Succeeded
-            | State::Failed
-            | State::Cancelled,
-        ) => {
-            return refused(format!(
-                "is {}, from which it cannot become {}",
-                task.state().name(),
-                wanted.name()
-            ));
-        }
-    };
-    let next = Task { status, ..task };
-    let rests = !matches!(next.status, Status::Running(_));
-    let next = if next.state() == State::Succeeded { Task { error: None, ..next } } else { next };
-    Ok(if rests { at_rest(next) } else { repaced(next, now) })
-}
-
-fn retried_by_hand(task: Task, now: Timestamp) -> Task {
-    let attempt = task.attempt.saturating_add(1);
-    Task {
-        status: Status::Queued,
-        attempt,
-        first_attempt: attempt,
-        ready_time: not_before_schedule(&task, now),
-        ..task
-    }
-}
-
-/// Nothing is worked on: an estimate of its end would be a guess.
-fn at_rest(task: Task) -> Task {
-    Task { progress: task.progress.map(Progress::at_rest), ..task }
-}
-
-/// After a pause the pace is measured from here on.
-fn repaced(task: Task, now: Timestamp) -> Task {
-    let progress = task.progress.map(|progress| {
-        let pace = progress.report.percent.map(|percent| super::Pace { time: now, percent });
-        Progress { pace, ..progress }
-    });
-    Task { progress, ..task }
-}
-
-fn precondition(task: &Task, reason: &'static str, description: String) -> Error {
+pub(super) fn precondition(task: &Task, reason: &'static str, description: String) -> Error {
     let subject = format!("tasks/{}", task.id);
     Error::FailedPrecondition { reason, description: format!("{subject} {description}"), subject }
 }

@@ -15,6 +15,7 @@ mod queue;
 mod settings;
 mod timers;
 mod waiters;
+mod wakes;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
