@@ -2,6 +2,7 @@
 //! that it can be tested with thousands of generated histories.
 
 mod attempt;
+mod context;
 mod error;
 mod event;
 mod failure;
@@ -25,6 +26,7 @@ mod transition_tests;
 mod update;
 
 pub use attempt::{ATTEMPTS_KEPT, Attempt, AttemptEnd};
+pub use context::Context;
 pub use error::{Error, Violation};
 pub use event::{
     Event, Expiry, Finish, Grant, NewTask, Outcome, Patch, ProgressPatch, Report, RetryPolicyPatch,
@@ -42,4 +44,4 @@ pub use rate::{LaneLimits, RATE_MAX, RATE_MIN, Rate};
 pub use retry::{KindDefaults, RetryPolicy};
 pub use task::{DEFAULT_QUEUE, EXTERNAL, Labels, LastOutcome, State, Status, Task};
 pub use time::Timestamp;
-pub use transition::{Context, apply, create};
+pub use transition::{apply, create};

@@ -4,23 +4,12 @@
 use std::sync::Arc;
 
 use super::{
-    Error, Event, Expiry, Failure, Finish, Grant, KindDefaults, LastOutcome, Lease, NewTask,
-    Object, Outcome, Progress, Report, State, Status, Task, TimeLimit, Timestamp, Token,
-    failure::Code, update::update,
+    Error, Event, Expiry, Failure, Finish, Grant, LastOutcome, Lease, NewTask, Outcome, Progress,
+    Report, State, Status, Task, TimeLimit, Timestamp, Token,
+    context::{Context, not_before_schedule, precondition},
+    failure::Code,
+    update::update,
 };
-
-/// What a transition may know besides the task and the event.
-#[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
-    /// The present time.
-    pub now: Timestamp,
-    /// What the task's kind gives it.
-    pub kind: &'a KindDefaults,
-    /// Between 0 and 1: where in the backoff the next attempt falls.
-    pub jitter: f64,
-    /// The task's input; only an update that names it looks at it.
-    pub input: Option<&'a Object>,
-}
 
 /// The new task, as it is at first.
 pub fn create(new: &NewTask, now: Timestamp) -> Task {
@@ -212,10 +201,6 @@ fn failed(task: Task, error: Failure, context: &Context<'_>) -> Task {
     }
 }
 
-pub(super) fn not_before_schedule(task: &Task, time: Timestamp) -> Timestamp {
-    task.schedule_time.map_or(time, |scheduled| scheduled.max(time))
-}
-
 /// The lease of `token` ends without its worker's word; another is left alone,
 /// and so is one that has been renewed since it was seen.
 fn expire(task: &Task, token: Token, cause: Expiry, context: &Context<'_>) -> Option<Task> {
@@ -250,9 +235,4 @@ fn expire(task: &Task, token: Token, cause: Expiry, context: &Context<'_>) -> Op
     };
     next.progress = next.progress.map(Progress::at_rest);
     Some(next)
-}
-
-pub(super) fn precondition(task: &Task, reason: &'static str, description: String) -> Error {
-    let subject = format!("tasks/{}", task.id);
-    Error::FailedPrecondition { reason, description: format!("{subject} {description}"), subject }
 }

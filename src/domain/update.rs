@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Error, Failure, Lease, Object, Patch, Progress, State, Status, Task, Timestamp, Value,
+    context::{Context, not_before_schedule, precondition},
     failure::Code,
-    transition::{Context, not_before_schedule, precondition},
 };
 
 /// What `patch` makes of `task`.

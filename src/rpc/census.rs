@@ -6,9 +6,8 @@ use super::{
     errors,
     message::{failure, time},
     page_token::Listing,
-    path::{At, shown},
+    path::{At, checked, shown},
     read,
-    task_service::checked,
 };
 use crate::{
     domain::{Attempt, Cursor, Name, limits},

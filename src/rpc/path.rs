@@ -6,6 +6,9 @@
 
 use std::{cell::RefCell, fmt};
 
+use tonic::Status;
+
+use super::errors;
 use crate::domain::{Error, Violation};
 
 /// Characters of a caller's own text that are shown back.
@@ -108,6 +111,13 @@ impl fmt::Display for At<'_> {
             Step::Key(key) => write!(f, "[{}]", shown(key)),
         }
     }
+}
+
+/// Reads a request: notes all that is wrong with it, then judges.
+pub(super) fn checked<T>(read: impl FnOnce(&At<'_>) -> Option<T>) -> Result<T, Status> {
+    let findings = Findings::default();
+    let read = read(&findings.root());
+    findings.judge(read).map_err(errors::status)
 }
 
 /// A caller's own text, quoted and cut, as it may stand in a message.

@@ -10,7 +10,7 @@ use super::{
     census, create, errors,
     message::{self, View},
     page_token::Listing,
-    path::{At, Findings},
+    path::{At, checked},
     payload::NUL,
     read,
     streams::Lasting,
@@ -36,13 +36,6 @@ impl TaskApi {
     pub(super) const fn new(tasks: Tasks) -> Self {
         Self { tasks }
     }
-}
-
-/// Reads a request: notes all that is wrong with it, then judges.
-pub(super) fn checked<T>(read: impl FnOnce(&At<'_>) -> Option<T>) -> Result<T, Status> {
-    let findings = Findings::default();
-    let read = read(&findings.root());
-    findings.judge(read).map_err(errors::status)
 }
 
 fn shown(full: &Full, view: View) -> proto::Task {

@@ -15,9 +15,10 @@ use tokio::{sync::oneshot, time::sleep};
 
 use super::{
     Shared,
+    assign::{Dealt, hand_out},
     batch::{Batch, wanted},
     command::{Command, LeaseRequest, Leased, Outcome},
-    handout::{Dealt, Handout, hand_out},
+    handout::Handout,
     later::Again,
     wakes::{deadline, freed, lane_of, ready},
 };

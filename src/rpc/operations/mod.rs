@@ -13,10 +13,10 @@ use super::{
     deadline::Deadline,
     errors,
     page_token::Listing,
-    path::At,
+    path::{At, checked},
     read,
     streams::Lasting,
-    task_service::{checked, list_query},
+    task_service::list_query,
 };
 use crate::{
     domain::{Error, Patch, State, TaskId, limits},
