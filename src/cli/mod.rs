@@ -5,27 +5,46 @@
 //! clients, which know nothing that any other client could not.
 
 mod args;
-mod cancel;
+mod attempts;
+mod census;
+mod change;
+mod clean;
+mod complete;
+mod completions;
+mod context;
+mod contexts;
 mod create;
 mod demo;
 mod exit;
 mod explain;
 mod follow;
 mod get;
+mod input;
 mod json;
 mod line;
 mod list;
+mod live;
 mod out;
+mod output;
 mod pace;
+mod select;
 mod serve;
 mod service;
+mod settings;
 mod show;
+mod style;
+mod table;
+mod tables;
 mod text;
+mod times;
+mod update;
+mod wait;
 mod watch;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::env::CompleteEnv;
 
 use exit::{Exit, Fault};
 
@@ -56,7 +75,19 @@ enum Verb {
     Get(get::Args),
     List(list::Args),
     Watch(watch::Args),
-    Cancel(cancel::Args),
+    Wait(wait::Args),
+    Update(update::Args),
+    Cancel(change::CancelArgs),
+    Pause(change::PauseArgs),
+    Resume(change::ResumeArgs),
+    Retry(change::RetryArgs),
+    Delete(change::DeleteArgs),
+    Attempts(attempts::Args),
+    Kinds(census::KindsArgs),
+    Queues(census::QueuesArgs),
+    Context(context::Args),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
     /// The program that the demo runs: copies a directory tree, telling its progress.
     #[command(hide = true)]
     DemoCopy(demo::CopyArgs),
@@ -64,6 +95,8 @@ enum Verb {
 
 /// Runs the command line of this process, and gives its exit status.
 pub fn main() -> ExitCode {
+    // A shell that completes a line asks here, and nothing else is done.
+    CompleteEnv::with_factory(command).var(completions::VARIABLE).complete();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -85,7 +118,19 @@ async fn run(verb: Verb) -> Result<Exit, Fault> {
         Verb::Get(args) => get::run(args).await,
         Verb::List(args) => list::run(args).await,
         Verb::Watch(args) => watch::run(args).await,
-        Verb::Cancel(args) => cancel::run(args).await,
+        Verb::Wait(args) => wait::run(args).await,
+        Verb::Update(args) => update::run(args).await,
+        Verb::Cancel(args) => change::cancel(args).await,
+        Verb::Pause(args) => change::pause(args).await,
+        Verb::Resume(args) => change::resume(args).await,
+        Verb::Retry(args) => change::retry(args).await,
+        Verb::Delete(args) => change::delete(args).await,
+        Verb::Attempts(args) => attempts::run(args).await,
+        Verb::Kinds(args) => census::kinds(args).await,
+        Verb::Queues(args) => census::queues(args).await,
+        Verb::Context(args) => context::run(args).await,
+        Verb::Completions(args) => completions::completions(&args),
+        Verb::Man(args) => completions::man(&args),
         Verb::DemoCopy(args) => demo::copy(&args),
     }
 }
