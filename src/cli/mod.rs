@@ -40,6 +40,7 @@ mod times;
 mod update;
 mod wait;
 mod watch;
+mod work;
 
 use std::process::ExitCode;
 
@@ -85,6 +86,7 @@ enum Verb {
     Attempts(attempts::Args),
     Kinds(census::KindsArgs),
     Queues(census::QueuesArgs),
+    Work(work::Args),
     Context(context::Args),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -128,6 +130,7 @@ async fn run(verb: Verb) -> Result<Exit, Fault> {
         Verb::Attempts(args) => attempts::run(args).await,
         Verb::Kinds(args) => census::kinds(args).await,
         Verb::Queues(args) => census::queues(args).await,
+        Verb::Work(args) => work::run(args).await,
         Verb::Context(args) => context::run(args).await,
         Verb::Completions(args) => completions::completions(&args),
         Verb::Man(args) => completions::man(&args),

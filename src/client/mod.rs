@@ -7,6 +7,7 @@
 mod frames;
 mod watch;
 mod watch_all;
+mod worker;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tonic::{
 
 pub use watch::{Event, Watch, WatchOptions};
 pub use watch_all::{Change, WatchAll};
+pub use worker::WorkerClient;
 
 use crate::proto::{
     Attempt, CreateTaskRequest, DeleteTaskRequest, GetTaskRequest, Kind, ListAttemptsRequest,
@@ -53,6 +55,7 @@ pub enum AddressError {
 #[derive(Clone, Debug)]
 pub struct Client {
     service: TaskServiceClient<Channel>,
+    channel: Channel,
 }
 
 impl Client {
@@ -80,10 +83,16 @@ impl Client {
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        let service = TaskServiceClient::new(endpoint.connect_lazy())
+        let channel = endpoint.connect_lazy();
+        let service = TaskServiceClient::new(channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
-        Ok(Self { service })
+        Ok(Self { service, channel })
+    }
+
+    /// The same connection, for a worker.
+    pub fn worker(&self) -> WorkerClient {
+        WorkerClient::new(self.channel.clone())
     }
 
     /// Creates a task; it is durable when this returns.
