@@ -13,6 +13,8 @@ pub(super) enum Exit {
     Cancelled,
     /// Ctrl-C ended it: 128 and SIGINT, as shells have it.
     Interrupted,
+    /// The status of a command that was run.
+    Command(u8),
 }
 
 impl Exit {
@@ -23,7 +25,7 @@ impl Exit {
             Self::Done => 0,
             Self::Cancelled => 1,
             Self::Failed => 2,
-            Self::Interrupted => 3,
+            Self::Interrupted | Self::Command(_) => 3,
         };
         if badness(other) > badness(self) { other } else { self }
     }
@@ -85,6 +87,7 @@ pub(super) fn end(ended: Result<Exit, Fault>) -> ExitCode {
         Ok(Exit::Failed) => 1,
         Ok(Exit::Cancelled) => 3,
         Ok(Exit::Interrupted) => 130,
+        Ok(Exit::Command(status)) => status,
         Err(fault) => fault.tell(),
     };
     ExitCode::from(status)

@@ -34,6 +34,21 @@ fn unanswered(status: &Status) -> bool {
     status.code() == Code::Unavailable && std::error::Error::source(status).is_some()
 }
 
+/// Whether the same call may be answered otherwise later.
+pub(super) fn may_pass(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::Internal
+            | Code::Unknown
+    )
+}
+
+/// A refusal, with what it holds besides its message.
 pub(super) fn sentence(status: &Status, server: &str) -> String {
     if unanswered(status) {
         return format!(

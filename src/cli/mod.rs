@@ -27,6 +27,7 @@ mod live;
 mod out;
 mod output;
 mod pace;
+mod run;
 mod select;
 mod serve;
 mod service;
@@ -86,6 +87,7 @@ enum Verb {
     Attempts(attempts::Args),
     Kinds(census::KindsArgs),
     Queues(census::QueuesArgs),
+    Run(run::Args),
     Work(work::Args),
     Context(context::Args),
     Completions(completions::CompletionsArgs),
@@ -106,13 +108,13 @@ pub fn main() -> ExitCode {
             return exit::end(Err(Fault::failed(format!("cannot start the runtime: {error}"))));
         }
     };
-    let ended = runtime.block_on(run(cli.verb));
+    let ended = runtime.block_on(obey(cli.verb));
     // What still blocks a thread (standard input, say) must not hold up the end.
     runtime.shutdown_background();
     exit::end(ended)
 }
 
-async fn run(verb: Verb) -> Result<Exit, Fault> {
+async fn obey(verb: Verb) -> Result<Exit, Fault> {
     match verb {
         Verb::Serve(args) => serve::run(args).await,
         Verb::Demo(args) => demo::run(args).await,
@@ -130,6 +132,7 @@ async fn run(verb: Verb) -> Result<Exit, Fault> {
         Verb::Attempts(args) => attempts::run(args).await,
         Verb::Kinds(args) => census::kinds(args).await,
         Verb::Queues(args) => census::queues(args).await,
+        Verb::Run(args) => run::run(args).await,
         Verb::Work(args) => work::run(args).await,
         Verb::Context(args) => context::run(args).await,
         Verb::Completions(args) => completions::completions(&args),

@@ -33,6 +33,7 @@ pub use attempt::Wanted;
 pub use handler::{Handler, HandlerError};
 pub use handlers::Handlers;
 pub use job::Job;
+pub(crate) use program::glance::{Glance, Seen};
 pub use program::template::Template;
 pub use progress::Progress;
 
