@@ -38,6 +38,7 @@ mod table;
 mod tables;
 mod text;
 mod times;
+mod top;
 mod update;
 mod wait;
 mod watch;
@@ -77,6 +78,7 @@ enum Verb {
     Get(get::Args),
     List(list::Args),
     Watch(watch::Args),
+    Top(top::Args),
     Wait(wait::Args),
     Update(update::Args),
     Cancel(change::CancelArgs),
@@ -122,6 +124,7 @@ async fn obey(verb: Verb) -> Result<Exit, Fault> {
         Verb::Get(args) => get::run(args).await,
         Verb::List(args) => list::run(args).await,
         Verb::Watch(args) => watch::run(args).await,
+        Verb::Top(args) => top::run(args).await,
         Verb::Wait(args) => wait::run(args).await,
         Verb::Update(args) => update::run(args).await,
         Verb::Cancel(args) => change::cancel(args).await,
