@@ -199,15 +199,16 @@ pub(super) async fn each<T>(
     while let Some((name, answer)) = answers.next().await {
         match answer {
             Ok(answer) => done(&name, answer)?,
-            Err(status) => match server.fault(&status) {
-                fault @ Fault::Unreachable(_) => return Err(fault),
-                // The last one is told when all is done.
-                fault => {
-                    if let Some(earlier) = refused.replace(fault) {
-                        earlier.tell();
-                    }
+            Err(status) => {
+                let fault = server.fault(&status);
+                if matches!(fault, Fault::Unreachable(_)) {
+                    return Err(fault);
                 }
-            },
+                // The last one is told when all is done.
+                if let Some(earlier) = refused.replace(fault) {
+                    earlier.tell();
+                }
+            }
         }
     }
     refused.map_or(Ok(Exit::Done), Err)

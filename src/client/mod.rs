@@ -183,7 +183,7 @@ impl Client {
     /// the task has not ended.
     pub async fn delete(&self, name: &str, allow_missing: bool) -> Result<(), Status> {
         let request = DeleteTaskRequest { name: name.to_owned(), allow_missing };
-        Ok(self.service.clone().delete_task(timed(request)).await?.into_inner())
+        self.service.clone().delete_task(timed(request)).await.map(|_empty| ())
     }
 
     /// The attempts of a task that are kept, oldest first.

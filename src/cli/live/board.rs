@@ -218,9 +218,10 @@ impl Board {
     }
 }
 
-/// How many bars fit.
+/// How many bars fit, beside the last of those that have ended.
 fn room() -> usize {
-    out::size().map_or(ROWS, |(_, rows)| rows).saturating_sub(OTHER_ROWS).max(1)
+    let rows = out::size().map_or(ROWS, |(_, rows)| rows);
+    rows.saturating_sub(OTHER_ROWS + rows / 4).max(1)
 }
 
 fn is_queued(task: &Task) -> bool {

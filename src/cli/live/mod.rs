@@ -15,8 +15,12 @@ use super::{
     explain,
     follow::Form,
     out,
+    text::time,
 };
-use crate::proto::TaskView;
+use crate::{
+    domain::Timestamp,
+    proto::{Task, TaskView},
+};
 
 /// How often the time left, the terminal's size and what time alone changes are looked
 /// at.
@@ -42,7 +46,8 @@ pub(super) async fn watch(server: &Server, what: What, form: Form) -> Result<Exi
     let mut news = news::of(server, what, board.min_interval());
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let (mut worst, mut refused, mut synced, mut cut) = (Exit::Done, None, left.is_some(), false);
+    let (mut worst, mut refused, mut cut) = (Exit::Done, None, false);
+    let mut past = Past::new(left.is_some());
     while left != Some(0) {
         let news = tokio::select! {
             news = news.recv() => news,
@@ -60,8 +65,7 @@ pub(super) async fn watch(server: &Server, what: What, form: Form) -> Result<Exi
         cut &= matches!(news, News::Cut(_));
         match news {
             News::State(task) if task.end_time.is_none() => board.live(*task)?,
-            // What had ended before a filter was watched is history.
-            News::State(task) if !synced && !board.has(&task.name) => {}
+            News::State(task) if past.has(&task) && !board.has(&task.name) => {}
             News::State(task) => {
                 worst = worst.or_worse(super::follow::exit(&task));
                 board.ended(&task)?;
@@ -69,11 +73,12 @@ pub(super) async fn watch(server: &Server, what: What, form: Form) -> Result<Exi
             }
             News::Gone(name) => gone(server, &mut board, &name).await?,
             News::Synced => {
-                synced = true;
+                past.told = true;
                 board.tick()?;
             }
             News::Cut(status) if !cut => {
                 cut = true;
+                past.is_told_again(left.is_some());
                 let why = explain::sentence(&status, &server.address);
                 board.note(&format!("{why}\nconnecting again; the tasks go on"));
             }
@@ -89,6 +94,33 @@ pub(super) async fn watch(server: &Server, what: What, form: Form) -> Result<Exi
     }
     board.close();
     refused.map_or(Ok(worst), Err)
+}
+
+/// What had ended before a filter was watched, and what of it is told again after a
+/// cut: both are history.
+struct Past {
+    /// All of it was told.
+    told: bool,
+    /// The last end that was told, and the one before the last cut.
+    newest: Option<Timestamp>,
+    before_cut: Option<Timestamp>,
+}
+
+impl Past {
+    fn new(told: bool) -> Self {
+        Self { told, newest: None, before_cut: None }
+    }
+
+    /// Whether a task that has ended is no news.
+    fn has(&mut self, task: &Task) -> bool {
+        let end = time(task.end_time.as_ref());
+        self.newest = self.newest.max(end);
+        !self.told && (self.before_cut.is_none() || end <= self.before_cut)
+    }
+
+    fn is_told_again(&mut self, by_name: bool) {
+        (self.told, self.before_cut) = (by_name, self.newest);
+    }
 }
 
 /// A task was deleted or matches the filter no longer, maybe because it has ended.

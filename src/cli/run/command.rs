@@ -33,10 +33,11 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
-/// What became of a start.
-pub(super) enum Start {
-    Running(Running),
-    Not { status: u8, why: String },
+/// A command that could not be started.
+pub(super) struct NotStarted {
+    /// As a shell gives it.
+    pub(super) status: u8,
+    pub(super) why: String,
 }
 
 /// A command that runs.
@@ -62,15 +63,13 @@ pub(super) struct Ended {
 }
 
 /// Starts it: on a pseudo-terminal where standard output is a terminal, else on pipes.
-pub(super) fn start(command: &[String]) -> Start {
+pub(super) fn start(command: &[String]) -> Result<Running, NotStarted> {
     let started = if io::stdout().is_terminal() { on_terminal(command) } else { on_pipes(command) };
-    started.map_or_else(not_started, Start::Running)
-}
-
-fn not_started(error: io::Error) -> Start {
-    let found = error.kind() != io::ErrorKind::NotFound;
-    let status = if found { NOT_EXECUTABLE } else { NOT_FOUND };
-    Start::Not { status, why: error.to_string() }
+    started.map_err(|error| {
+        let found = error.kind() != io::ErrorKind::NotFound;
+        let status = if found { NOT_EXECUTABLE } else { NOT_FOUND };
+        NotStarted { status, why: error.to_string() }
+    })
 }
 
 fn on_terminal(command: &[String]) -> io::Result<Running> {
@@ -86,7 +85,10 @@ fn on_terminal(command: &[String]) -> io::Result<Running> {
     }
     let child = process.spawn(pts).map_err(|error| match error {
         pty_process::Error::Io(error) => error,
-        other => io::Error::other(other.to_string()),
+        pty_process::Error::Rustix(error) => error.into(),
+        lasting @ (pty_process::Error::TokioAsyncFd(_) | pty_process::Error::Unsplit(..)) => {
+            io::Error::other(lasting.to_string())
+        }
     })?;
     let raw = Raw::enter();
     Ok(Running { group: group(&child), child, streams: Streams::Terminal(pty), raw })

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::{sync::watch, time::timeout};
 
 use self::{
-    command::Start,
+    command::NotStarted,
     teller::{Teller, Told, Wanted},
 };
 use super::{
@@ -72,8 +72,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     let id = args.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let request = request(&args, &id);
     let running = match command::start(&args.command) {
-        Start::Running(running) => running,
-        Start::Not { status, why } => {
+        Ok(running) => running,
+        Err(NotStarted { status, why }) => {
             let name = args.command.first().map_or("", String::as_str);
             out::say(format!("error: {name}: {why}"));
             return Ok(Exit::Command(status));

@@ -1,5 +1,7 @@
 //! What a key does.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "most keys do nothing")]
+
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::model::{Call, Column, Model, Pane, Question};
