@@ -4,9 +4,8 @@ use super::{
     args::{ServerArgs, task_name},
     complete,
     exit::{Exit, Fault},
-    out,
+    find, out,
     output::OutputArgs,
-    select,
 };
 
 /// Lists the attempts of a task: who ran it, when, and how that ended.
@@ -28,7 +27,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     let server = args.server.connect()?;
-    let name = select::resolve(&server, args.task).await?;
+    let name = find::resolve(&server, args.task).await?;
     let attempts = server.client.attempts(&name).await.map_err(|status| server.fault(&status))?;
     if attempts.is_empty() {
         out::say("no attempts yet");

@@ -9,7 +9,7 @@ use super::{
     args::{Server, ServerArgs, task_name},
     clean::clean,
     contexts::Contexts,
-    select, text,
+    find, text,
 };
 use crate::proto::Task;
 
@@ -23,8 +23,8 @@ pub(super) fn tasks() -> ArgValueCompleter {
     ArgValueCompleter::new(|begun: &OsStr| {
         let Some(begun) = begun.to_str() else { return Vec::new() };
         let prefix = if begun.starts_with("tasks/") { "tasks/" } else { "" };
-        let filter = task_name(begun).map(|name| select::beginning(&name)).unwrap_or_default();
-        let found = ask(async |server| select::list(&server, filter, Some(TASKS)).await.ok());
+        let filter = task_name(begun).map(|name| find::beginning(&name)).unwrap_or_default();
+        let found = ask(async |server| find::list(&server, filter, Some(TASKS)).await.ok());
         let candidate = |task: Task| {
             let id = task.name.strip_prefix("tasks/")?;
             let help = format!("{} {}", clean(&task.kind), text::state(&task));

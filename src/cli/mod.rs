@@ -17,6 +17,7 @@ mod create;
 mod demo;
 mod exit;
 mod explain;
+mod find;
 mod follow;
 mod get;
 mod input;

@@ -1,9 +1,7 @@
 //! The command itself: started, its output passed on, stopped where that is wanted.
 
 use std::{
-    fmt,
     io::{self, IsTerminal},
-    os::unix::process::ExitStatusExt,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -21,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    teller::{Told, Wanted},
+    news::{Ended, Told, Wanted},
     terminal::{self, Raw},
 };
 use crate::runner::{Glance, Seen};
@@ -51,15 +49,6 @@ pub(super) struct Running {
 enum Streams {
     Terminal(Pty),
     Pipes { stdin: Option<ChildStdin>, stdout: Option<ChildStdout>, stderr: Option<ChildStderr> },
-}
-
-/// How it ended.
-#[derive(Clone, Debug)]
-pub(super) struct Ended {
-    status: Result<ExitStatus, String>,
-    /// It was told to stop, since the task was cancelled.
-    stopped: bool,
-    last_line: String,
 }
 
 /// Starts it: on a pseudo-terminal where standard output is a terminal, else on pipes.
@@ -309,35 +298,4 @@ async fn pass_on(
 async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
     // A command that does not read its input is no fault.
     let _not_read = tokio::io::copy(&mut from, &mut to).await;
-}
-
-impl Ended {
-    /// By a cancel, and it did not succeed for all that.
-    pub(super) fn was_stopped(&self) -> bool {
-        self.stopped && !self.is_success()
-    }
-
-    pub(super) fn is_success(&self) -> bool {
-        self.status.as_ref().is_ok_and(ExitStatus::success)
-    }
-
-    /// As a shell gives it.
-    pub(super) fn status(&self) -> u8 {
-        let Ok(status) = &self.status else { return 1 };
-        let signalled = status.signal().map(|signal| 128 + signal);
-        status.code().or(signalled).and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
-    }
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.status {
-            Err(why) => write!(f, "its end could not be seen: {why}")?,
-            Ok(status) => match (status.code(), status.signal()) {
-                (None, Some(signal)) => write!(f, "killed by signal {signal}")?,
-                (code, _) => write!(f, "exit status {}", code.unwrap_or_default())?,
-            },
-        }
-        if self.last_line.is_empty() { Ok(()) } else { write!(f, ": {}", self.last_line) }
-    }
 }

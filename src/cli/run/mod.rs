@@ -2,6 +2,7 @@
 //! stop.
 
 mod command;
+mod news;
 mod teller;
 mod terminal;
 
@@ -14,7 +15,8 @@ use tokio::{sync::watch, time::timeout};
 
 use self::{
     command::NotStarted,
-    teller::{Teller, Told, Wanted},
+    news::{Told, Wanted},
+    teller::Teller,
 };
 use super::{
     args::{self, ServerArgs},

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tonic::{Code, Status};
 
-use super::command::Ended;
+use super::news::{Ended, Told, Wanted};
 use crate::{
     cli::{args::Server, explain, out},
     client::{Event, WatchOptions},
@@ -25,21 +25,6 @@ use crate::{
 const PACE: Duration = Duration::from_millis(200);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// All that there is to tell.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Told {
-    pub(super) seen: Seen,
-    pub(super) ended: Option<Ended>,
-}
-
-/// What others want of the command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    Run,
-    Pause,
-    Stop,
-}
 
 pub(super) struct Teller {
     server: Server,
