@@ -317,5 +317,5 @@ impl<'a> Batch<'a> {
 fn deleted(before: &Stored, last: Option<Arc<Task>>) -> impl Iterator<Item = News> {
     let ended = last.filter(|last| last.revision != before.task.revision);
     let ended = ended.map(|last| News::State(Arc::new(Snapshot::new(last))));
-    ended.into_iter().chain([News::Deleted(before.task.id.clone())])
+    ended.into_iter().chain([News::Deleted(before.task.id.clone(), before.task.create_time)])
 }

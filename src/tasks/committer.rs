@@ -199,7 +199,11 @@ async fn attempt(
             Command::Purge { limit, .. } => {
                 let gone = transaction.purge(now, settings.retention, *limit).await?;
                 *outcome = Outcome::More(gone.more);
-                news.extend(gone.tasks.into_iter().map(|task| News::Deleted(task.id.clone())));
+                news.extend(
+                    gone.tasks
+                        .into_iter()
+                        .map(|task| News::Deleted(task.id.clone(), task.create_time)),
+                );
             }
             Command::PauseQueue { queue, paused, .. } => {
                 if transaction.pause_queue(queue, *paused).await? && !paused {
