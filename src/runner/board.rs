@@ -2,6 +2,7 @@
 //! workers make. A seam, so that faults of the store can be played in tests.
 
 use futures_util::future::BoxFuture;
+use tokio::sync::broadcast;
 
 use crate::{
     domain::{Error, Finish, Report, TaskId},
@@ -14,6 +15,9 @@ pub(super) trait Board: Send + Sync + 'static {
     fn report(&self, reports: Vec<(TaskId, Report)>) -> BoxFuture<'_, Vec<Result<Answer, Error>>>;
 
     fn finish(&self, outcomes: Vec<(TaskId, Finish)>) -> BoxFuture<'_, Vec<Result<(), Error>>>;
+
+    /// Tasks of which a report would be answered with something else from now on.
+    fn steered(&self) -> broadcast::Receiver<TaskId>;
 }
 
 impl Board for Tasks {
@@ -27,6 +31,10 @@ impl Board for Tasks {
 
     fn finish(&self, outcomes: Vec<(TaskId, Finish)>) -> BoxFuture<'_, Vec<Result<(), Error>>> {
         Box::pin(Self::finish(self, outcomes))
+    }
+
+    fn steered(&self) -> broadcast::Receiver<TaskId> {
+        Self::steered(self)
     }
 }
 

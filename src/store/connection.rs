@@ -15,7 +15,7 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 
-use super::{Reader, StoreError, Writer, schema::Migrator};
+use super::{Feed, Reader, StoreError, Writer, schema::Migrator};
 use crate::{clock, domain::Timestamp};
 
 /// No statement may take longer: a server that has vanished gives no error.
@@ -96,7 +96,23 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
     };
     let reader = Reader { db: reader, embedded };
     let keep = reader.clone();
-    Ok((Writer { db: writer, place, next_row, broken: false, _keep: keep }, reader))
+    let replica = rand::random();
+    Ok((Writer { db: writer, place, next_row, broken: false, replica, _keep: keep }, reader))
+}
+
+impl Writer {
+    /// What other replicas commit; none where there can be no others.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be reached.
+    pub async fn feed(&self) -> Result<Option<Feed>, StoreError> {
+        let Place::Postgres(_) = &self.place else { return Ok(None) };
+        let mut options = self.place.options(true);
+        options.max_connections(2).min_connections(0).connect_lazy(true);
+        let place = self.place.clone();
+        Ok(Some(Feed::new(connected(options).await?, place, self.replica)))
+    }
 }
 
 impl FromStr for Place {
