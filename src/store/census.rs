@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Lane, Name, Reader, StoreError, Timestamp, Transaction,
-    connection::{execute, is_postgres, query},
+    connection::{execute, is_postgres, query, read},
     pick::name,
 };
 
@@ -50,7 +50,7 @@ impl Reader {
     /// Where the database does not answer.
     pub async fn census(&self) -> Result<Census, StoreError> {
         let mut census = Census::default();
-        for row in query(&self.db, LANES, []).await? {
+        for row in read(&self.db, LANES, []).await? {
             let lane = Lane {
                 kind: name(&row.try_get_by_index::<String>(0)?)?,
                 queue: name(&row.try_get_by_index::<String>(1)?)?,
@@ -65,7 +65,7 @@ impl Reader {
             }
         }
         let sql = "SELECT DISTINCT t.kind, t.worker FROM running r JOIN tasks t ON t.row = r.row";
-        for row in query(&self.db, sql, []).await? {
+        for row in read(&self.db, sql, []).await? {
             let (kind, worker): (String, Option<String>) =
                 (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
             if let Some(worker) = worker {
@@ -75,7 +75,7 @@ impl Reader {
         for (kind, time) in self.served_kinds().await? {
             census.seen.insert(kind, time);
         }
-        for row in query(&self.db, "SELECT queue FROM paused_queues", []).await? {
+        for row in read(&self.db, "SELECT queue FROM paused_queues", []).await? {
             census.paused.insert(name(&row.try_get_by_index::<String>(0)?)?);
         }
         Ok(census)

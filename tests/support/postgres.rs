@@ -37,6 +37,11 @@ pub async fn database() -> String {
 impl Cluster {
     /// One of the test's own, which it may stop and restart.
     pub fn start() -> Self {
+        Self::with("-c fsync=off")
+    }
+
+    /// With these options.
+    pub fn with(options: &str) -> Self {
         let programs = programs();
         let folder = TempDir::new().expect("a directory").keep();
         if rustix::process::geteuid().is_root() {
@@ -54,7 +59,7 @@ impl Cluster {
             .port();
         let options = format!(
             "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} \
-             -c fsync=off -c max_connections=200",
+             -c max_connections=200 {options}",
             folder.display()
         );
         run(as_owner(&programs.join("pg_ctl"))
