@@ -22,9 +22,10 @@ demo:
 	cargo run --release -- demo
 
 # CreateTask with 256 in flight, beside one insert and one commit a request; and the
-# way of a task to a waiting worker, beside two bare calls and two commits.
-bench:
-	cargo bench --bench create --bench handoff
+# way of a task to a waiting worker, beside two bare calls and two commits; and the way
+# of a report to a watcher at another replica, beside one within a server.
+bench: postgres
+	cargo bench --bench create --bench handoff --bench replicas
 
 tools: postgres tmux $(TOOLS)/grpcurl operations-clients clients
 

@@ -245,7 +245,7 @@ async fn retention_takes_the_task_and_later_its_request(db: Db) {
     for time in [soon, now.plus(2 * day)] {
         let mut transaction = writer.begin().await.expect("begun");
         let tasks = transaction.purge(time, day, 10).await.expect("purged");
-        gone.extend(tasks.tasks.into_iter().map(|task| task.id.to_string()));
+        gone.extend(tasks.tasks.into_iter().map(|task| task.task.id.to_string()));
         let requests = ["r-own", "r-default", "r-alive"].map(ToOwned::to_owned).into();
         let wanted = Wanted { requests, ..Wanted::default() };
         let known = transaction.load(&wanted).await.expect("loaded").requests;

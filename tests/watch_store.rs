@@ -91,9 +91,10 @@ impl House {
     }
 
     async fn delete(&mut self, name: &str) {
-        let deleted = vec![self.stored(name).await];
-        self.write(Changes { deleted, ..Changes::default() }).await;
-        self.hub.publish(&[News::Deleted(id(name))]);
+        let stored = self.stored(name).await;
+        let created = stored.task.create_time;
+        self.write(Changes { deleted: vec![stored], ..Changes::default() }).await;
+        self.hub.publish(&[News::Deleted(id(name), created)]);
     }
 
     async fn stored(&self, name: &str) -> Stored {

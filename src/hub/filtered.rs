@@ -16,12 +16,15 @@ use tokio::sync::Notify;
 use super::{
     News, Snapshot, Version, lock,
     queue::{Pending, Queue},
+    recent::{Recent, Time},
 };
 use crate::domain::{Error, Filter, TaskId, Timestamp, limits::WATCHED_IDS};
 
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) filter: Filter,
+    /// By the hub's clock of reads.
+    pub(super) born: u64,
     pub(super) state: Mutex<State>,
 }
 
@@ -33,6 +36,8 @@ pub(super) struct State {
     pub(super) known: HashMap<TaskId, Known>,
     pub(super) listeners: HashMap<u64, Told>,
     pub(super) next_key: u64,
+    /// What no longer matched, or was deleted, while somebody reads.
+    gone: Recent,
 }
 
 #[derive(Debug)]
@@ -78,26 +83,38 @@ pub(super) struct Reading {
 }
 
 impl Entry {
-    pub(super) fn new(filter: Filter) -> Self {
-        Self { filter, state: Mutex::default() }
+    pub(super) fn new(filter: Filter, born: u64) -> Self {
+        Self { filter, born, state: Mutex::default() }
     }
 
-    pub(super) fn publish(&self, news: &[News]) {
+    /// `time` where others read the store meanwhile, whose news must not come late.
+    pub(super) fn publish(&self, news: &[News], time: Option<Time>) {
+        if time.is_none() {
+            lock(&self.state).gone.clear();
+        }
         for one in news {
             match one {
                 News::State(snapshot) => {
                     // Matched outside the lock, which listeners want as well.
                     let matches = self.filter.matches(&snapshot.task);
+                    let (id, version) = (&snapshot.task.id, snapshot.version());
                     let mut state = lock(&self.state);
-                    if matches {
+                    if !matches {
+                        state.goes(id, version, time);
+                    } else if !state.gone.is_past(id, version) {
                         state.observe(snapshot);
-                    } else {
-                        state.forget(&snapshot.task.id, snapshot.version());
                     }
                 }
-                News::Deleted(id) => lock(&self.state).forget(id, Version::GONE),
+                News::Deleted(id, created) => {
+                    lock(&self.state).goes(id, Version::gone(*created), time);
+                }
             }
         }
+    }
+
+    pub(super) fn known(&self) -> Vec<(TaskId, Timestamp)> {
+        let state = lock(&self.state);
+        state.known.iter().map(|(id, known)| (id.clone(), known.version.created())).collect()
     }
 
     pub(super) fn end(&self, error: &Error) {
@@ -122,6 +139,17 @@ impl State {
             told.queue = Queue::default();
             told.listing = None;
             told.wake.notify_one();
+        }
+    }
+
+    /// No longer matches, or is no more; remembered while others read.
+    fn goes(&mut self, id: &TaskId, version: Version, time: Option<Time>) {
+        self.forget(id, version);
+        if let Some(time) = time
+            && !self.gone.note(id, version, time, WATCHED_IDS)
+        {
+            self.gone = Recent::default();
+            self.end(&super::draining());
         }
     }
 

@@ -15,6 +15,7 @@ mod listener;
 #[cfg(test)]
 mod model_tests;
 mod queue;
+mod recent;
 mod single;
 mod snapshot;
 #[cfg(test)]
@@ -30,19 +31,21 @@ use std::{
 
 use filtered::Entry;
 pub(crate) use listener::{Listener, Next};
+pub use recent::Reading;
+use recent::{Readings, Recent};
 pub(crate) use single::{Follower, Latest};
 use snapshot::Version;
 pub use snapshot::{Full, Snapshot};
 
-use crate::domain::{Error, Filter, Task, TaskId};
+use crate::domain::{Error, Filter, Task, TaskId, Timestamp, limits::WATCHED_IDS};
 
 /// What a commit made of a task.
 #[derive(Clone, Debug)]
 pub enum News {
     /// Its newest state.
     State(Arc<Snapshot>),
-    /// It was deleted.
-    Deleted(TaskId),
+    /// The task of this id that was created then was deleted.
+    Deleted(TaskId, Timestamp),
 }
 
 /// Who watches what. Cheap to clone.
@@ -66,39 +69,92 @@ struct Entries {
     closed: bool,
     tasks: HashMap<TaskId, single::Entry>,
     filters: HashMap<Filter, Arc<Entry>>,
+    readings: Readings,
+    /// What was deleted while somebody reads.
+    gone: Recent,
 }
 
 impl Hub {
-    /// Tells everybody whom it concerns; called by the committer alone, after its
-    /// commit and in its order. Never blocks.
+    /// Tells everybody whom it concerns; called after a commit and in the order of
+    /// commits. Whoever publishes beside another [begins](Hub::begin) before its read
+    /// or its commit. Never blocks.
     pub fn publish(&self, news: &[News]) {
+        self.tell(news, u64::MAX);
+    }
+
+    /// Tells what was read from the store since `reading` began. Who began to watch a
+    /// filter after that reads later, and knows better.
+    pub fn publish_read(&self, news: &[News], reading: &Reading) {
+        self.tell(news, reading.began());
+    }
+
+    fn tell(&self, news: &[News], began: u64) {
         if !self.shared.watched.load(Ordering::Acquire) {
             return;
         }
         let mut filters: Vec<Arc<Entry>> = Vec::new();
-        {
+        let time = {
             let mut entries = self.shared.lock();
+            let time = entries.readings.time();
             for one in news {
                 match one {
                     News::State(snapshot) => {
-                        if let Some(entry) = entries.tasks.get(&snapshot.task.id) {
+                        let id = &snapshot.task.id;
+                        if let Some(entry) = entries.tasks.get(id)
+                            && !entries.gone.is_past(id, snapshot.version())
+                        {
                             entry.offer(snapshot);
                         }
                     }
                     // Whoever comes after this follows another task of that id.
-                    News::Deleted(id) => {
-                        if let Some(entry) = entries.tasks.remove(id) {
+                    News::Deleted(id, created) => {
+                        if entries.tasks.get_mut(id).is_some_and(|entry| entry.departs(*created))
+                            && let Some(entry) = entries.tasks.remove(id)
+                        {
                             entry.delete();
+                        }
+                        if let Some(time) = time {
+                            let version = Version::gone(*created);
+                            entries.gone.note(id, version, time, WATCHED_IDS);
                         }
                     }
                 }
             }
-            filters.extend(entries.filters.values().cloned());
+            filters.extend(entries.filters.values().filter(|entry| entry.born < began).cloned());
             entries.note(&self.shared.watched);
-        }
+            time
+        };
         for entry in filters {
-            entry.publish(news);
+            entry.publish(news, time);
         }
+    }
+
+    /// Whether anybody watches anything.
+    pub fn is_watched(&self) -> bool {
+        self.shared.watched.load(Ordering::Acquire)
+    }
+
+    /// Those of these tasks that somebody may want to hear of.
+    pub fn wanted(&self, mut ids: Vec<TaskId>) -> Vec<TaskId> {
+        let entries = self.shared.lock();
+        if entries.filters.is_empty() {
+            ids.retain(|id| entries.tasks.contains_key(id));
+        }
+        ids
+    }
+
+    /// All that is watched: single tasks, with their creation where that is known, and
+    /// filters.
+    pub fn watched(&self) -> (Vec<(TaskId, Option<Timestamp>)>, Vec<Filter>) {
+        let entries = self.shared.lock();
+        let tasks = entries.tasks.iter().map(|(id, entry)| (id.clone(), entry.created()));
+        (tasks.collect(), entries.filters.keys().cloned().collect())
+    }
+
+    /// The tasks that match a watched filter as far as is known, with their creation.
+    pub fn known(&self, filter: &Filter) -> Vec<(TaskId, Timestamp)> {
+        let entry = self.shared.lock().filters.get(filter).cloned();
+        entry.map(|entry| entry.known()).unwrap_or_default()
     }
 
     /// Whether somebody watches this task (or a filter, which might match it), so
@@ -154,7 +210,7 @@ impl Hub {
         // One that has grown too large tells nothing any more.
         let entry = match entries.filters.get(filter).filter(|entry| !entry.is_over()) {
             Some(entry) => Arc::clone(entry),
-            None => Arc::new(Entry::new(filter.clone())),
+            None => Arc::new(Entry::new(filter.clone(), entries.readings.now())),
         };
         entries.filters.insert(filter.clone(), Arc::clone(&entry));
         let listener = Listener::join(self.clone(), entry, min_interval);

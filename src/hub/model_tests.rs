@@ -75,8 +75,8 @@ impl Store {
             }
             Step::Delete { task } => {
                 let id = id(NAMES[*task]);
-                if self.tasks.remove(&id).is_some() {
-                    self.lag.push_back(News::Deleted(id));
+                if let Some(task) = self.tasks.remove(&id) {
+                    self.lag.push_back(News::Deleted(id, task.create_time));
                 }
             }
             Step::Publish => hub.publish(&self.lag.pop_front().into_iter().collect::<Vec<_>>()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Hub, Snapshot};
-use crate::domain::TaskId;
+use crate::domain::{TaskId, Timestamp};
 
 /// What is known of a watched task.
 #[derive(Clone, Debug, Default)]
@@ -24,12 +24,38 @@ pub(super) struct Entry {
     sender: watch::Sender<Latest>,
     /// Counted under the hub's lock; the channel's own count may lag behind it.
     followers: usize,
+    /// Before anything was known: the task of that creation, or an earlier one, is gone.
+    departed: Option<Timestamp>,
 }
 
 impl Entry {
     /// Takes a state unless a newer one, or the same, is there.
     pub(super) fn offer(&self, snapshot: &Arc<Snapshot>) {
-        offer(&self.sender, snapshot);
+        if !self.has_departed(snapshot) {
+            offer(&self.sender, snapshot);
+        }
+    }
+
+    /// When the task was created, where that is known.
+    pub(super) fn created(&self) -> Option<Timestamp> {
+        match &*self.sender.borrow() {
+            Latest::State(known) => Some(known.task.create_time),
+            Latest::Unknown | Latest::Deleted(_) => None,
+        }
+    }
+
+    /// The task that was created then is gone. Whether it is the one that is followed; while
+    /// nobody has read that one, it is not known.
+    pub(super) fn departs(&mut self, created: Timestamp) -> bool {
+        let known = self.created();
+        if known.is_none() {
+            self.departed = self.departed.max(Some(created));
+        }
+        known.is_some_and(|known| known <= created)
+    }
+
+    fn has_departed(&self, snapshot: &Snapshot) -> bool {
+        self.departed.is_some_and(|departed| snapshot.task.create_time <= departed)
     }
 
     /// The task is gone, and with it this entry.
@@ -85,11 +111,18 @@ impl Follower {
     /// Tells what was read from the store, so that all followers share one state
     /// and one encoding of it.
     pub(crate) fn offer(&self, snapshot: &Arc<Snapshot>) {
-        let entries = self.hub.shared.lock();
-        if let Some(entry) = entries.tasks.get(&self.id)
-            && same(&entry.sender, &self.receiver)
+        let mut entries = self.hub.shared.lock();
+        let Some(entry) = entries.tasks.get(&self.id) else { return };
+        if !same(&entry.sender, &self.receiver) {
+            return;
+        }
+        offer(&entry.sender, snapshot);
+        // Read just before its deletion was told.
+        if entry.has_departed(snapshot)
+            && let Some(entry) = entries.tasks.remove(&self.id)
         {
-            entry.offer(snapshot);
+            entry.delete();
+            entries.note(&self.hub.shared.watched);
         }
     }
 

@@ -45,8 +45,14 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// Newer than any state: of what was deleted.
-    pub(super) const GONE: Self = Self { create_time: Timestamp::MAX, revision: i64::MAX };
+    /// Newer than any state of the task that was created then: of its deletion.
+    pub(super) const fn gone(create_time: Timestamp) -> Self {
+        Self { create_time, revision: i64::MAX }
+    }
+
+    pub(super) const fn created(self) -> Timestamp {
+        self.create_time
+    }
 
     /// Whether these are two tasks that had the same name.
     pub(super) fn is_of_another(self, other: Self) -> bool {

@@ -46,6 +46,10 @@ pub(crate) fn state(task: Task) -> News {
     News::State(Arc::new(Snapshot::new(task)))
 }
 
+pub(crate) fn deleted(name: &str, created: i64) -> News {
+    News::Deleted(id(name), Timestamp::from_micros(created))
+}
+
 fn snapshots(tasks: Vec<Task>) -> Vec<Arc<Snapshot>> {
     tasks.into_iter().map(|task| Arc::new(Snapshot::new(task))).collect()
 }
@@ -102,10 +106,10 @@ fn a_deletion_does_not_swallow_the_end() {
     let hub = Hub::default();
     let mut late = hub.follow(&id("a")).unwrap();
     hub.publish(&[state(running("a", 1, 2))]);
-    hub.publish(&[state(failed("a", 1, 3)), News::Deleted(id("a"))]);
+    hub.publish(&[state(failed("a", 1, 3)), deleted("a", 1)]);
     assert!(matches!(late.latest(), Latest::Deleted(Some(last)) if last.task.revision == 3));
     let mut other = hub.follow(&id("b")).unwrap();
-    hub.publish(&[state(running("b", 1, 2)), News::Deleted(id("b"))]);
+    hub.publish(&[state(running("b", 1, 2)), deleted("b", 1)]);
     assert!(matches!(other.latest(), Latest::Deleted(None)));
 }
 
@@ -171,7 +175,7 @@ fn a_thousand_followers_share_one_encoding() {
 fn a_deleted_task_and_the_next_of_its_name_are_two() {
     let hub = Hub::default();
     let mut old = hub.follow(&id("a")).unwrap();
-    hub.publish(&[state(running("a", 1, 7)), News::Deleted(id("a"))]);
+    hub.publish(&[state(running("a", 1, 7)), deleted("a", 1)]);
     let mut new = hub.follow(&id("a")).unwrap();
     hub.publish(&[state(queued("a", 2))]);
     assert_eq!(revision(&mut old), -1);
@@ -222,7 +226,7 @@ fn removals_go_only_to_those_who_were_sent_the_task() {
     assert_eq!(all(&mut early), ["a@2", "wait"]);
     let mut late = listen(&hub, "state = RUNNING");
     hub.publish(&[state(running("b", 2, 2)), state(failed("b", 2, 3))]);
-    hub.publish(&[state(failed("a", 1, 3)), News::Deleted(id("a"))]);
+    hub.publish(&[state(failed("a", 1, 3)), deleted("a", 1)]);
     assert!(page(&late, vec![], true));
     assert_eq!(all(&mut early), ["-a", "wait"]);
     assert_eq!(all(&mut late), ["synced", "wait"]);
@@ -234,9 +238,9 @@ fn what_is_gone_and_back_is_told_as_both() {
     let mut listener = synced(&hub, "");
     hub.publish(&[state(running("a", 1, 9))]);
     assert_eq!(all(&mut listener), ["a@9", "wait"]);
-    hub.publish(&[News::Deleted(id("a")), state(queued("a", 2))]);
+    hub.publish(&[deleted("a", 1), state(queued("a", 2))]);
     assert_eq!(all(&mut listener), ["-a", "a@1", "wait"]);
-    hub.publish(&[News::Deleted(id("a")), state(queued("a", 3)), News::Deleted(id("a"))]);
+    hub.publish(&[deleted("a", 2), state(queued("a", 3)), deleted("a", 3)]);
     assert_eq!(all(&mut listener), ["-a", "wait"]);
 }
 
@@ -409,4 +413,40 @@ fn a_name_that_was_read_anew_before_its_deletion_was_told() {
     let late = listen(&hub, "");
     assert!(page(&late, vec![queued("a", 2)], true));
     assert_eq!(all(&mut early), ["-a", "a@1", "wait"]);
+}
+
+/// Two publish: the committer, and one who read what another replica committed.
+#[test]
+fn what_comes_late_brings_nothing_back() {
+    let hub = Hub::default();
+    let mut listener = synced(&hub, "state = RUNNING");
+    let reading = hub.begin();
+    hub.publish(&[state(failed("a", 1, 9)), deleted("b", 1)]);
+    hub.publish(&[state(running("a", 1, 8)), state(running("b", 1, 5)), state(running("b", 2, 1))]);
+    assert_eq!(all(&mut listener), ["b@1", "wait"]);
+    // Who comes after the deletion follows the next one of that name.
+    hub.publish(&[deleted("b", 2)]);
+    let mut follower = hub.follow(&id("b")).unwrap();
+    hub.publish(&[state(running("b", 2, 2))]);
+    assert_eq!(revision(&mut follower), 0);
+    hub.publish(&[state(running("b", 3, 1))]);
+    assert_eq!(revision(&mut follower), 1);
+    drop(reading);
+    assert_eq!(all(&mut listener), ["-b", "b@1", "wait"]);
+    hub.publish(&[state(running("a", 1, 10))]);
+    assert_eq!(all(&mut listener), ["a@10", "wait"]);
+}
+
+#[test]
+fn a_deletion_that_is_told_before_the_read_is_not_missed() {
+    let hub = Hub::default();
+    let mut follower = hub.follow(&id("a")).unwrap();
+    hub.publish(&[deleted("a", 1)]);
+    // What it read by then was of before; or of the next task of that name.
+    follower.offer(&Arc::new(Snapshot::new(failed("a", 1, 3))));
+    assert!(matches!(follower.latest(), Latest::Deleted(Some(last)) if last.task.revision == 3));
+    let mut other = hub.follow(&id("a")).unwrap();
+    hub.publish(&[deleted("a", 1)]);
+    other.offer(&Arc::new(Snapshot::new(queued("a", 2))));
+    assert_eq!(revision(&mut other), 1);
 }

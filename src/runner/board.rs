@@ -4,6 +4,7 @@
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value as Json};
+use tokio::sync::broadcast;
 
 use crate::{
     clock,
@@ -20,6 +21,12 @@ pub(crate) trait Board: Send + Sync + 'static {
     fn report(&self, reports: Vec<(TaskId, Report)>) -> BoxFuture<'_, Vec<Result<Answer, Error>>>;
 
     fn finish(&self, outcomes: Vec<(TaskId, Finish)>) -> BoxFuture<'_, Vec<Result<(), Error>>>;
+
+    /// Tasks of which a report would be answered with something else from now on. Where
+    /// nobody tells, it is heard of by the next report.
+    fn steered(&self) -> broadcast::Receiver<TaskId> {
+        broadcast::channel(1).1
+    }
 }
 
 /// A task that is in a worker's hands now: all that running it takes.
@@ -78,6 +85,10 @@ impl Board for Tasks {
 
     fn finish(&self, outcomes: Vec<(TaskId, Finish)>) -> BoxFuture<'_, Vec<Result<(), Error>>> {
         Box::pin(Self::finish(self, outcomes))
+    }
+
+    fn steered(&self) -> broadcast::Receiver<TaskId> {
+        Self::steered(self)
     }
 }
 

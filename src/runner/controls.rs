@@ -1,6 +1,7 @@
-//! Keeps the leases of all attempts alive, and brings what is wanted of them: one
-//! call for all of them, a little more often than twice a second. It promises that
-//! a cancel or a pause is acted on within a second, also where the work is silent.
+//! Keeps the leases of all attempts alive, and brings what is wanted of them: at once
+//! where something else is wanted, and in one call for all of them a little more often
+//! than twice a second. It promises that a cancel or a pause is acted on within a second,
+//! also where the work is silent.
 
 use std::{
     collections::HashMap,
@@ -76,11 +77,22 @@ impl Running {
 
 /// Goes round for good.
 pub(super) async fn keep(board: Arc<dyn Board>, running: Arc<Running>) {
+    let mut steered = board.steered();
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        rounds.tick().await;
-        running.until(|attempts| !attempts.is_empty()).await;
+        tokio::select! {
+            _ = rounds.tick() => running.until(|attempts| !attempts.is_empty()).await,
+            // Too far behind with these, it goes round all.
+            Ok(id) = steered.recv() => {
+                let of_it = running.all().into_iter().filter(|attempt| attempt.id == id);
+                let of_it: Vec<_> = of_it.collect();
+                if !of_it.is_empty() {
+                    round(board.as_ref(), &of_it).await;
+                }
+                continue;
+            }
+        }
         for some in running.all().chunks(limits::BATCH) {
             round(board.as_ref(), some).await;
         }

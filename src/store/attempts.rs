@@ -4,7 +4,7 @@ use sea_orm::Value as Sql;
 
 use super::{
     Name, Reader, StoreError, Timestamp, Transaction,
-    connection::{execute, placeholders, query, shaped},
+    connection::{execute, placeholders, query, read, shaped},
     rows::{failure_from, failure_sql},
 };
 use crate::domain::{ATTEMPTS_KEPT, Attempt, AttemptEnd, State, TaskId};
@@ -81,7 +81,7 @@ impl Reader {
         let sql = "SELECT number, attempt, worker, start_time, end_time, end_state, error \
              FROM attempts WHERE row = $1 AND number > $2 ORDER BY number LIMIT $3";
         let many = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-        let rows = query(&self.db, sql, [stored.row.into(), after.into(), many.into()]).await?;
+        let rows = read(&self.db, sql, [stored.row.into(), after.into(), many.into()]).await?;
         let mut attempts = Vec::with_capacity(rows.len());
         let mut last = after;
         let nonsense = |what: &str| StoreError::Nonsense {

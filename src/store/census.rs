@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Lane, Name, Reader, StoreError, Timestamp, Transaction,
-    connection::{execute, is_postgres, query},
+    connection::{execute, is_postgres, query, read},
     pick::name,
 };
+
+/// Tells our advisory locks from those of others on the same database.
+const LIMITS: i64 = 0x7461_736b_7761_7463;
 
 /// What lives, counted. Cost grows with what waits and runs, not with what is kept.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +50,7 @@ impl Reader {
     /// Where the database does not answer.
     pub async fn census(&self) -> Result<Census, StoreError> {
         let mut census = Census::default();
-        for row in query(&self.db, LANES, []).await? {
+        for row in read(&self.db, LANES, []).await? {
             let lane = Lane {
                 kind: name(&row.try_get_by_index::<String>(0)?)?,
                 queue: name(&row.try_get_by_index::<String>(1)?)?,
@@ -62,7 +65,7 @@ impl Reader {
             }
         }
         let sql = "SELECT DISTINCT t.kind, t.worker FROM running r JOIN tasks t ON t.row = r.row";
-        for row in query(&self.db, sql, []).await? {
+        for row in read(&self.db, sql, []).await? {
             let (kind, worker): (String, Option<String>) =
                 (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
             if let Some(worker) = worker {
@@ -72,7 +75,7 @@ impl Reader {
         for (kind, time) in self.served_kinds().await? {
             census.seen.insert(kind, time);
         }
-        for row in query(&self.db, "SELECT queue FROM paused_queues", []).await? {
+        for row in read(&self.db, "SELECT queue FROM paused_queues", []).await? {
             census.paused.insert(name(&row.try_get_by_index::<String>(0)?)?);
         }
         Ok(census)
@@ -90,23 +93,28 @@ impl Transaction<'_> {
         Ok(execute(self.db()?, sql, [queue.as_str().into()]).await? > 0)
     }
 
-    /// Up to when each of these rates is used up. On PostgreSQL they are held until
-    /// the transaction ends.
+    /// Holds these limits until the transaction ends, so that no other replica counts what
+    /// is under them. The last locks that a transaction waits for, in one order.
+    pub async fn lock_limits(&mut self, names: &BTreeSet<String>) -> Result<(), StoreError> {
+        if !is_postgres(self.db()?) {
+            return Ok(());
+        }
+        for name in names {
+            let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))";
+            query(self.db()?, sql, [name.as_str().into(), LIMITS.into()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Up to when each of these rates is used up.
     pub async fn rates(
         &mut self,
         names: &BTreeSet<String>,
     ) -> Result<BTreeMap<String, Timestamp>, StoreError> {
         let mut used = BTreeMap::new();
-        let lock = if is_postgres(self.db()?) { "FOR UPDATE" } else { "" };
-        let sql = format!("SELECT used FROM rates WHERE name = $1 {lock}");
         for name in names {
-            let mut rows = query(self.db()?, &sql, [name.as_str().into()]).await?;
-            if rows.is_empty() && is_postgres(self.db()?) {
-                // There must be a row to hold, also for the first two who meet here.
-                let first = "INSERT INTO rates (name, used) VALUES ($1, 0) ON CONFLICT DO NOTHING";
-                execute(self.db()?, first, [name.as_str().into()]).await?;
-                rows = query(self.db()?, &sql, [name.as_str().into()]).await?;
-            }
+            let sql = "SELECT used FROM rates WHERE name = $1";
+            let rows = query(self.db()?, sql, [name.as_str().into()]).await?;
             if let Some(row) = rows.first() {
                 used.insert(name.clone(), Timestamp::from_micros(row.try_get_by_index(0)?));
             }

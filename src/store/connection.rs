@@ -15,11 +15,18 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 
-use super::{Reader, StoreError, Writer, schema::Migrator};
+use tokio::time::{Instant, sleep};
+
+use super::{Feed, Reader, StoreError, Writer, schema::Migrator};
 use crate::{clock, domain::Timestamp};
 
 /// No statement may take longer: a server that has vanished gives no error.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a call waits for a database that went away, and how often it is tried.
+const WAITED_FOR: Duration = Duration::from_secs(3);
+const TRIED_EVERY: Duration = Duration::from_millis(100);
+/// One replica at a time brings the schema up to date: an advisory lock.
+const MIGRATION: i64 = 0x7461_736b_0001;
 /// Connections that read.
 const READERS: u32 = 4;
 /// A write-ahead log longer than this is emptied, whoever reads.
@@ -68,6 +75,11 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
         Place::Postgres(_) => None,
     };
     let writer = place.connect_writer().await.map_err(failed)?;
+    let postgres = is_postgres(&writer);
+    // As long as it takes another replica.
+    while postgres && !locked(&writer, "try_advisory_lock").await.map_err(failed)? {
+        sleep(TRIED_EVERY).await;
+    }
     Migrator::up(&writer, None).await.map_err(|error| {
         let text = error.to_string();
         if text.contains("missing") {
@@ -78,6 +90,9 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
             failed(error.into())
         }
     })?;
+    if postgres && !locked(&writer, "advisory_unlock").await.map_err(failed)? {
+        tracing::warn!("the schema was not locked to the end");
+    }
     let reader = place.connect_readers().await.map_err(failed)?;
     let next_row = match &place {
         Place::Sqlite(_) => {
@@ -96,7 +111,29 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
     };
     let reader = Reader { db: reader, embedded };
     let keep = reader.clone();
-    Ok((Writer { db: writer, place, next_row, broken: false, _keep: keep }, reader))
+    let replica = rand::random();
+    Ok((Writer { db: writer, place, next_row, broken: false, replica, _keep: keep }, reader))
+}
+
+/// Takes the lock on the schema or lets it go; whether that was to be had.
+async fn locked(writer: &DatabaseConnection, how: &str) -> Result<bool, StoreError> {
+    let sql = format!("SELECT pg_{how}({MIGRATION})");
+    Ok(first(&query(writer, &sql, []).await?)?.unwrap_or(false))
+}
+
+impl Writer {
+    /// What other replicas commit; none where there can be no others.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be reached.
+    pub async fn feed(&self) -> Result<Option<Feed>, StoreError> {
+        let Place::Postgres(_) = &self.place else { return Ok(None) };
+        let mut options = self.place.options(true);
+        options.max_connections(2).min_connections(0).connect_lazy(true);
+        let place = self.place.clone();
+        Ok(Some(Feed::new(connected(options).await?, place, self.replica)))
+    }
 }
 
 impl FromStr for Place {
@@ -158,6 +195,18 @@ impl Place {
             .acquire_timeout(Duration::from_secs(10))
             .idle_timeout(Some(Duration::from_secs(600)))
             .max_lifetime(None::<Duration>);
+        if let Self::Postgres(_) = self {
+            // It also says how long is waited where connections are refused.
+            options.connect_timeout(WAITED_FOR).acquire_timeout(WAITED_FOR);
+            // What a replica has locked that was stopped, or cut off, is not locked for good.
+            options.map_sqlx_postgres_opts(|postgres| {
+                postgres.options([
+                    ("default_transaction_isolation", "read committed"),
+                    ("idle_in_transaction_session_timeout", "5s"),
+                    ("lock_timeout", "10s"),
+                ])
+            });
+        }
         if let Self::Sqlite(path) = self {
             let path = path.clone();
             options.test_before_acquire(false).map_sqlx_sqlite_opts(move |sqlite| {
@@ -248,7 +297,7 @@ async fn checkpoints(path: PathBuf, reader: DatabaseConnection) {
     let mut log = path.clone().into_os_string();
     log.push("-wal");
     loop {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        sleep(Duration::from_secs(5)).await;
         let long = tokio::fs::metadata(&log).await.is_ok_and(|file| file.len() > WAL_BYTES);
         if long && let Err(error) = execute(&reader, "PRAGMA wal_checkpoint(RESTART)", []).await {
             tracing::warn!(%error, "the write-ahead log could not be emptied");
@@ -274,6 +323,33 @@ pub(super) async fn query(
 ) -> Result<Vec<QueryResult>, StoreError> {
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
     in_time(async { Ok(db.query_all_raw(statement).await?) }).await
+}
+
+/// As [`query`], outside of any transaction: waits a little for a database that went away.
+pub(super) async fn read(
+    db: &DatabaseConnection,
+    sql: &str,
+    values: impl IntoIterator<Item = Sql>,
+) -> Result<Vec<QueryResult>, StoreError> {
+    let values: Vec<Sql> = values.into_iter().collect();
+    patiently(db, || query(db, sql, values.iter().cloned())).await
+}
+
+/// Makes a call that only reads, and makes it again for a little while where the database
+/// went away.
+pub(super) async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
+    db: &DatabaseConnection,
+    call: impl Fn() -> F,
+) -> Result<T, StoreError> {
+    let begin = Instant::now();
+    loop {
+        match call().await {
+            Err(StoreError::Unavailable(_)) if is_postgres(db) && begin.elapsed() < WAITED_FOR => {
+                sleep(TRIED_EVERY).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// How many rows a statement changed.

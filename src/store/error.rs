@@ -141,8 +141,12 @@ fn from_postgres(code: &str, error: DbErr) -> StoreError {
         "XX001" | "XX002" => StoreError::Corrupt(error),
         // Serialization failure, deadlock, a row inserted by somebody else.
         "40001" | "40P01" | "23505" => StoreError::Conflict,
-        // Connection, resources, intervention, the system below; a lock not to be had.
-        _ if ["08", "53", "57", "58", "55P03"].iter().any(|class| code.starts_with(class)) => {
+        // Connection, resources, intervention, the system below; a lock not to be had, or a
+        // transaction that was left alone for too long.
+        _ if ["08", "53", "57", "58", "55P03", "25P03"]
+            .iter()
+            .any(|class| code.starts_with(class)) =>
+        {
             StoreError::Unavailable(error.to_string())
         }
         _ => StoreError::Other(error),

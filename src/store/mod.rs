@@ -5,9 +5,11 @@
 //! `domain`. Nothing here knows the rules of a task's life.
 
 mod attempts;
+mod batches;
 mod census;
 mod connection;
 mod error;
+mod feed;
 mod filter;
 mod list;
 mod pick;
@@ -27,6 +29,7 @@ pub use attempts::AttemptPage;
 pub use census::{Census, Count};
 pub use connection::{OpenError, open};
 pub use error::StoreError;
+pub use feed::{Ear, Feed, Heard, Mark};
 pub use purge::Purged;
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 
@@ -98,6 +101,8 @@ pub struct Writer {
     next_row: i64,
     /// The connection is in an unknown state.
     broken: bool,
+    /// This process, among those that share the database.
+    replica: i64,
     /// The lock is held as long as anyone can write.
     _keep: Reader,
 }
@@ -146,8 +151,38 @@ pub struct Changes {
     pub attempts: Vec<(i64, Attempt)>,
     /// Rows that are to go, with the request ids that lead to them.
     pub deleted: Vec<Stored>,
+    /// Of these, those that ended in the same batch: how.
+    pub ended: Vec<(Stored, Arc<Task>)>,
     /// Kinds of which a remote worker was seen.
     pub served: Vec<Name>,
+}
+
+/// What other replicas want to know of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notice {
+    /// Tasks of which readers can see a change.
+    pub changed: Vec<TaskId>,
+    /// Tasks that were deleted.
+    pub gone: Vec<Gone>,
+    /// Lanes in which tasks wait to be handed out that did not before.
+    pub ready: Vec<Due>,
+    /// Lanes with a limit, in which leases have ended.
+    pub freed: Vec<Lane>,
+    /// Queues that go on.
+    pub resumed: Vec<Name>,
+    /// Tasks of which a runner is to learn at once what is wanted.
+    pub steered: Vec<TaskId>,
+}
+
+/// A task that was deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Its id.
+    pub id: TaskId,
+    /// Tells it from another task of that id.
+    pub create_time: Timestamp,
+    /// The row that it had.
+    pub row: i64,
 }
 
 /// A task that is to be inserted.

@@ -1,10 +1,10 @@
 //! Ended tasks that were kept long enough, and request ids that need not be
 //! remembered any longer.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
-    StoreError, Stored, Task, Timestamp, Transaction,
+    StoreError, Stored, Timestamp, Transaction,
     connection::{execute, is_postgres, placeholders, query, shaped},
     rows::{COLUMNS, FROM, stored},
 };
@@ -21,7 +21,7 @@ pub(super) const EXPIRED: &str = "SELECT row FROM tasks \
 #[derive(Clone, Debug)]
 pub struct Purged {
     /// The tasks that are gone, with their last state.
-    pub tasks: Vec<Arc<Task>>,
+    pub tasks: Vec<Stored>,
     /// There may be more to remove.
     pub more: bool,
 }
@@ -53,6 +53,9 @@ impl Transaction<'_> {
                 gone.push(stored(&row)?);
             }
         }
+        if is_postgres(self.db()?) {
+            self.depart(&rows, now).await?;
+        }
         for table in ["tasks", "inputs", "results", "labels", "attempts"] {
             self.remove(table, &rows).await?;
         }
@@ -64,12 +67,15 @@ impl Transaction<'_> {
             );
             execute(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await?;
         }
-        let sql = "DELETE FROM requests WHERE request_id IN \
-             (SELECT request_id FROM requests WHERE expire_time <= $1 LIMIT $2)";
-        let forgotten = execute(self.db()?, sql, [now.micros().into(), limit.into()]).await?;
+        let lock = if is_postgres(self.db()?) { "FOR UPDATE SKIP LOCKED" } else { "" };
+        let sql = format!(
+            "DELETE FROM requests WHERE request_id IN \
+             (SELECT request_id FROM requests WHERE expire_time <= $1 LIMIT $2 {lock})"
+        );
+        let forgotten = execute(self.db()?, &sql, [now.micros().into(), limit.into()]).await?;
         let more = rows.len().max(usize::try_from(forgotten).unwrap_or(usize::MAX));
         let more = i64::try_from(more).unwrap_or(i64::MAX) >= limit;
-        Ok(Purged { tasks: gone.into_iter().map(|stored| stored.task).collect(), more })
+        Ok(Purged { tasks: gone, more })
     }
 
     /// Those of these rows that are still ended, locked; without those that somebody is

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Expiry, Name, Object, Overdue, Page, Reader, StoreError, Stored, TaskId, Timestamp, Token,
-    connection::{first, now, placeholders, query, shaped},
+    connection::{first, now, patiently, placeholders, read, shaped},
     list,
     rows::{COLUMNS, FROM, stored},
 };
@@ -13,12 +13,12 @@ impl Reader {
     /// One task.
     pub async fn task(&self, id: &TaskId, with_input: bool) -> Result<Option<Stored>, StoreError> {
         let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.id = $1");
-        let rows = query(&self.db, &sql, [id.as_str().into()]).await?;
+        let rows = read(&self.db, &sql, [id.as_str().into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let mut found = stored(row)?;
         if with_input {
             let sql = "SELECT input FROM inputs WHERE row = $1";
-            let input: Option<Vec<u8>> = first(&query(&self.db, sql, [found.row.into()]).await?)?;
+            let input: Option<Vec<u8>> = first(&read(&self.db, sql, [found.row.into()]).await?)?;
             found.input = input.map(|bytes| Object::from_encoded(bytes.into()));
         }
         Ok(Some(found))
@@ -27,7 +27,7 @@ impl Reader {
     /// The input of a task, where it has one.
     pub async fn input(&self, id: &TaskId) -> Result<Option<Object>, StoreError> {
         let sql = "SELECT i.input FROM tasks t JOIN inputs i ON i.row = t.row WHERE t.id = $1";
-        let found: Option<Vec<u8>> = first(&query(&self.db, sql, [id.as_str().into()]).await?)?;
+        let found: Option<Vec<u8>> = first(&read(&self.db, sql, [id.as_str().into()]).await?)?;
         Ok(found.map(|bytes| Object::from_encoded(bytes.into())))
     }
 
@@ -37,7 +37,7 @@ impl Reader {
         for ids in shaped(ids) {
             let list = placeholders(&self.db, 1, ids.len());
             let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.id IN {list}");
-            let rows = query(&self.db, &sql, ids.iter().map(|id| id.as_str().into())).await?;
+            let rows = read(&self.db, &sql, ids.iter().map(|id| id.as_str().into())).await?;
             for row in &rows {
                 all.push(stored(row)?);
             }
@@ -47,7 +47,7 @@ impl Reader {
 
     /// One page of a list.
     pub async fn list(&self, query: &super::ListQuery) -> Result<Page, StoreError> {
-        list::page(&self.db, query).await
+        patiently(&self.db, || list::page(&self.db, query)).await
     }
 
     /// Leases whose `expire_time` has passed, and attempts of others than runners
@@ -80,7 +80,7 @@ impl Reader {
         cause: Expiry,
     ) -> Result<Vec<Overdue>, StoreError> {
         let mut all = Vec::new();
-        for row in query(&self.db, sql, values).await? {
+        for row in read(&self.db, sql, values).await? {
             let (id, token): (String, Vec<u8>) =
                 (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
             let nonsense = || StoreError::Nonsense {
@@ -103,7 +103,7 @@ impl Reader {
             "SELECT min(limit_value) FROM tasks WHERE limit_kind = 1 AND by_runner = 0",
             "SELECT min(ready_time) FROM tasks WHERE due = 0",
         ] {
-            let found: Option<Option<i64>> = first(&query(&self.db, sql, []).await?)?;
+            let found: Option<Option<i64>> = first(&read(&self.db, sql, []).await?)?;
             next = next.into_iter().chain(found.flatten()).min();
         }
         Ok(next.map(Timestamp::from_micros))
@@ -117,16 +117,16 @@ impl Reader {
     ) -> Result<bool, StoreError> {
         let sql = format!("{} LIMIT 1", super::purge::EXPIRED);
         let values = [now.micros().into(), now.minus(retention).micros().into()];
-        if !query(&self.db, &sql, values).await?.is_empty() {
+        if !read(&self.db, &sql, values).await?.is_empty() {
             return Ok(true);
         }
         let sql = "SELECT 1 FROM requests WHERE expire_time <= $1 LIMIT 1";
-        Ok(!query(&self.db, sql, [now.micros().into()]).await?.is_empty())
+        Ok(!read(&self.db, sql, [now.micros().into()]).await?.is_empty())
     }
 
     /// Kinds that remote workers have served at some time.
     pub async fn served_kinds(&self) -> Result<Vec<(Name, Timestamp)>, StoreError> {
-        let rows = query(&self.db, "SELECT kind, last_worker_time FROM kinds", []).await?;
+        let rows = read(&self.db, "SELECT kind, last_worker_time FROM kinds", []).await?;
         let mut kinds = Vec::with_capacity(rows.len());
         for row in rows {
             let time = Timestamp::from_micros(row.try_get_by_index(1)?);

@@ -2,7 +2,7 @@
 //! fails, it is thrown away, and the next transaction gets a new one.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -85,13 +85,15 @@ impl Transaction<'_> {
         let db = self.db()?;
         let now = now(db).await?;
         let mut loaded = Loaded { now, tasks: Default::default(), requests: Default::default() };
+        let mut rows_of = HashMap::new();
         let mut requests: Vec<&str> = wanted.requests.iter().map(String::as_str).collect();
         requests.sort_unstable();
         for piece in shaped(&requests) {
             let list = placeholders(db, 1, piece.len());
             let lock = if postgres { "ORDER BY q.request_id FOR UPDATE OF q" } else { "" };
             let sql = format!(
-                "SELECT q.request_id, q.digest, q.task_id, t.row IS NULL FROM requests q \
+                "SELECT q.request_id, q.digest, q.task_id, t.row IS NULL, q.task_row \
+                 FROM requests q \
                  LEFT JOIN tasks t ON t.row = q.task_row WHERE q.request_id IN {list} {lock}"
             );
             for row in query(db, &sql, piece.iter().map(|id| (*id).into())).await? {
@@ -104,14 +106,14 @@ impl Transaction<'_> {
                 let digest = digest.try_into().map_err(|_| nonsense())?;
                 let task = Name::new(&task).ok_or_else(nonsense)?;
                 let gone = row.try_get_by_index(3)?;
+                rows_of.insert(request.clone(), row.try_get_by_index::<i64>(4)?);
                 loaded.requests.insert(request.clone(), RememberedRequest { digest, task, gone });
             }
         }
         // Whoever repeats a request is answered with its task, input included.
-        let repeated: HashSet<&Name> =
-            loaded.requests.values().filter(|known| !known.gone).map(|known| &known.task).collect();
-        let ids: BTreeSet<&str> =
-            wanted.ids.iter().chain(repeated.iter().copied()).map(Name::as_str).collect();
+        let repeated = loaded.requests.values().filter(|known| !known.gone);
+        let repeated: HashSet<Name> = repeated.map(|known| known.task.clone()).collect();
+        let ids: BTreeSet<&str> = wanted.ids.iter().chain(&repeated).map(Name::as_str).collect();
         let ids: Vec<&str> = ids.into_iter().collect();
         if postgres {
             // First the locks, then the rows: a statement that waited for a lock would
@@ -129,6 +131,11 @@ impl Transaction<'_> {
                 let found = stored(&row)?;
                 loaded.tasks.insert(found.task.id.clone(), found);
             }
+        }
+        // One that was removed while this waited for the lock on its request id.
+        for (request, known) in &mut loaded.requests {
+            let there = loaded.tasks.get(&known.task).map(|stored| stored.row);
+            known.gone |= there != rows_of.get(request).copied();
         }
         let mut with_input: Vec<&mut Stored> = loaded
             .tasks

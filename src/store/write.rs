@@ -70,7 +70,8 @@ impl Transaction<'_> {
     ///
     /// `Conflict` where a new row was there already.
     pub async fn write(&mut self, changes: &Changes, now: Timestamp) -> Result<(), StoreError> {
-        self.delete(&changes.deleted).await?;
+        self.change(&changes.ended, now).await?;
+        self.delete(&changes.deleted, now).await?;
         self.create(&changes.created, now).await?;
         self.change(&changes.changed, now).await?;
         self.add_attempts(&changes.attempts).await?;
@@ -109,13 +110,14 @@ impl Transaction<'_> {
             }
             labels.extend(label_rows(row, task));
             if let Some((request, digest)) = request {
-                requests.push(vec![
+                let values = vec![
                     request.as_str().into(),
                     digest.to_vec().into(),
                     task.id.as_str().into(),
                     row.into(),
                     create_time.into(),
-                ]);
+                ];
+                requests.push((request, values));
             }
         }
         let settings: Vec<&str> = SETTINGS.iter().map(|(column, _)| *column).collect();
@@ -125,11 +127,13 @@ impl Transaction<'_> {
         );
         // In the order in which all lock them, whoever is faster.
         tasks.sort_by(|one, other| one.1.cmp(&other.1));
+        requests.sort_by(|one, other| one.0.cmp(&other.0));
         let tasks: Vec<Row> = tasks.into_iter().map(|(values, _)| values).collect();
         // Somebody else's row of the same id or request shows in the count.
         self.insert("tasks", &columns, &tasks, "ON CONFLICT DO NOTHING").await?;
         self.insert("inputs", "row, input", &inputs, "").await?;
         self.insert("labels", "row, key, value, create_time", &labels, "").await?;
+        let requests: Vec<Row> = requests.into_iter().map(|(_, values)| values).collect();
         let columns = "request_id, digest, task_id, task_row, create_time";
         self.insert("requests", columns, &requests, "ON CONFLICT DO NOTHING").await
     }
@@ -204,8 +208,11 @@ impl Transaction<'_> {
         self.insert("labels", "row, key, value, create_time", &labels, "").await
     }
 
-    async fn delete(&mut self, deleted: &[Stored]) -> Result<(), StoreError> {
+    async fn delete(&mut self, deleted: &[Stored], now: Timestamp) -> Result<(), StoreError> {
         let rows: Vec<i64> = deleted.iter().map(|stored| stored.row).collect();
+        if is_postgres(self.db()?) {
+            self.depart(&rows, now).await?;
+        }
         for table in ["tasks", "running", "inputs", "results", "labels", "attempts"] {
             self.remove(table, &rows).await?;
         }

@@ -125,6 +125,8 @@ pub(super) async fn hand_out(
     };
     let lanes = in_turn(lanes, last_queue.as_ref());
     let share = (PICKED / lanes.len().max(1) as u64).max(1);
+    // What limits holds over all replicas: they count one after the other.
+    transaction.lock_limits(&settings.limit_names(&lanes)).await?;
     let limited = lanes.iter().any(|lane| settings.is_limited(lane));
     let live = if limited { transaction.live_leases().await? } else { Default::default() };
     let used = transaction.rates(&settings.rate_names(&lanes)).await?;

@@ -287,8 +287,7 @@ impl<'a> Batch<'a> {
             };
             // Deleted and created again in one batch.
             if let Some(before) = before {
-                news.extend(deleted(&before, last));
-                changes.deleted.push(before);
+                news.extend(deleted(before, last, &mut changes));
             }
             news.push(News::State(Arc::new(Snapshot::new(task.clone()))));
             changes.created.push(Created { task, input, request });
@@ -303,8 +302,7 @@ impl<'a> Batch<'a> {
                     changes.changed.push((before, after));
                 }
                 (Some(before), None) => {
-                    news.extend(deleted(&before, last));
-                    changes.deleted.push(before);
+                    news.extend(deleted(before, last, &mut changes));
                 }
                 (Some(_), Some(_)) | (None, _) => {}
             }
@@ -314,8 +312,13 @@ impl<'a> Batch<'a> {
 }
 
 /// A task that ended in the very batch that deletes it has ended for its watchers first.
-fn deleted(before: &Stored, last: Option<Arc<Task>>) -> impl Iterator<Item = News> {
-    let ended = last.filter(|last| last.revision != before.task.revision);
-    let ended = ended.map(|last| News::State(Arc::new(Snapshot::new(last))));
-    ended.into_iter().chain([News::Deleted(before.task.id.clone())])
+fn deleted(before: Stored, last: Option<Arc<Task>>, changes: &mut Changes) -> Vec<News> {
+    let mut news = Vec::new();
+    if let Some(last) = last.filter(|last| last.revision != before.task.revision) {
+        news.push(News::State(Arc::new(Snapshot::new(last.clone()))));
+        changes.ended.push((before.clone(), last));
+    }
+    news.push(News::Deleted(before.task.id.clone(), before.task.create_time));
+    changes.deleted.push(before);
+    news
 }

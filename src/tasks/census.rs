@@ -45,6 +45,8 @@ impl Tasks {
         let Shared { settings, kinds: known, waiters, .. } = &*self.shared;
         let mut kinds: BTreeMap<Name, Count> =
             known.known(settings).into_iter().map(|kind| (kind, Count::default())).collect();
+        // Also those of which only another replica has seen a worker.
+        kinds.extend(census.seen.keys().map(|kind| (kind.clone(), Count::default())));
         for (lane, count) in &census.lanes {
             add(kinds.entry(lane.kind.clone()).or_default(), count);
         }

@@ -11,7 +11,10 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 use super::{
     Shared,
@@ -20,17 +23,23 @@ use super::{
     command::{Command, LeaseRequest, Leased, Outcome},
     handout::Handout,
     later::Again,
+    notice::{gone, notice, steered},
     wakes::{deadline, freed, lane_of, ready},
 };
 use crate::{
-    domain::{Error, Name, Timestamp},
-    hub::{News, Snapshot},
-    store::{Changes, Due, Lane, StoreError, Transaction, Writer},
+    domain::{Error, Name, TaskId, Timestamp},
+    hub::{News, Reading, Snapshot},
+    store::{Changes, Due, Gone, Lane, StoreError, Stored, Transaction, Writer},
 };
 
 /// How often a batch that lost a race is tried again before its commands are
 /// applied one by one.
-const TRIES: usize = 10;
+const TRIES: u32 = 10;
+/// The longest pause before the second try; each later one may be so much longer.
+const BACK_OFF: Duration = Duration::from_millis(5);
+/// How long callers wait for a database that went away, and how often it is tried.
+const WAITED_FOR: Duration = Duration::from_secs(3);
+const TRIED_EVERY: Duration = Duration::from_millis(100);
 /// How often those are refused who come while the database does not answer.
 const REFUSE_EVERY: Duration = Duration::from_millis(250);
 
@@ -49,6 +58,19 @@ struct Committed {
     resumed: Vec<Name>,
     again: Vec<Again>,
     deadline: Option<Timestamp>,
+    /// Of these a runner is to learn at once what is wanted.
+    steered: Vec<TaskId>,
+    /// Where others publish too: what they told since this began is newer.
+    _reading: Option<Reading>,
+}
+
+/// What goes from one batch to the next.
+#[derive(Default)]
+struct Course {
+    /// The queue that was served last.
+    last_queue: Option<Name>,
+    /// Since when the database is away.
+    away: Option<Instant>,
 }
 
 /// What a transaction failed of.
@@ -80,9 +102,9 @@ impl From<StoreError> for Failed {
 
 /// Writes until the queue is closed and empty.
 pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
-    let mut last_queue = None;
+    let mut course = Course::default();
     while let Some(commands) = shared.queue.next_batch().await {
-        let batch = commit(&mut writer, &shared, &mut last_queue, commands);
+        let batch = commit(&mut writer, &shared, &mut course, commands);
         if AssertUnwindSafe(batch).catch_unwind().await.is_err() {
             // Its callers are answered by the loss of their replies.
             tracing::error!("a batch panicked outside of what it applies; going on with the next");
@@ -93,25 +115,38 @@ pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
 async fn commit(
     writer: &mut Writer,
     shared: &Arc<Shared>,
-    last_queue: &mut Option<Name>,
+    course: &mut Course,
     commands: Vec<Command>,
 ) {
-    let mut failure = match attempt(writer, shared, last_queue, &commands, false).await {
-        Ok(committed) => return publish(shared, commands, committed),
-        Err(failure) => failure,
-    };
-    if failure.hits_all() {
-        shared.outages.note();
-    }
-    for _ in 1..TRIES {
-        if !matches!(failure, Failed::Store(StoreError::Conflict)) {
-            break;
-        }
-        failure = match attempt(writer, shared, last_queue, &commands, true).await {
-            Ok(committed) => return publish(shared, commands, committed),
+    let mut tries = 0;
+    let failure = loop {
+        let failure = match attempt(writer, shared, course, &commands, tries > 0).await {
+            Ok(committed) => {
+                course.away = None;
+                return publish(shared, commands, committed);
+            }
             Err(failure) => failure,
         };
-    }
+        tries += 1;
+        if failure.hits_all() {
+            shared.outages.note();
+        }
+        match &failure {
+            // Those who got into each other's way do not meet again.
+            Failed::Store(StoreError::Conflict) if tries < TRIES => {
+                sleep(BACK_OFF.mul_f64(f64::from(tries) * rand::random::<f64>())).await;
+            }
+            Failed::Store(StoreError::Unavailable(why)) if shared.replicated => {
+                let away = course.away.get_or_insert_with(Instant::now);
+                if away.elapsed() >= WAITED_FOR {
+                    break failure;
+                }
+                tracing::debug!(%why, "the database is away: trying again");
+                sleep(TRIED_EVERY).await;
+            }
+            Failed::Store(_) | Failed::Unknown { .. } | Failed::Panicked => break failure,
+        }
+    };
     let alone = commands.len() == 1;
     match failure {
         Failed::Unknown { xid, committed } => {
@@ -129,7 +164,7 @@ async fn commit(
         // Only the bad one is refused.
         Failed::Store(_) | Failed::Panicked => {
             for command in commands {
-                Box::pin(commit(writer, shared, last_queue, vec![command])).await;
+                Box::pin(commit(writer, shared, course, vec![command])).await;
             }
         }
     }
@@ -163,12 +198,41 @@ async fn settle(writer: &Writer, shared: &Arc<Shared>, xid: &str, mut committed:
 async fn attempt(
     writer: &mut Writer,
     shared: &Arc<Shared>,
+    course: &mut Course,
+    commands: &[Command],
+    again: bool,
+) -> Result<Committed, Failed> {
+    let reading = shared.replicated.then(|| shared.hub.begin());
+    let mut transaction = writer.begin().await?;
+    let last_queue = &mut course.last_queue;
+    let applied = apply(&mut transaction, shared, last_queue, commands, again).await;
+    let committed = match applied {
+        Ok(committed) => Committed { _reading: reading, ..committed },
+        Err(failure) => {
+            if !failure.hits_all() {
+                transaction.rollback().await?;
+            }
+            return Err(failure);
+        }
+    };
+    match transaction.commit().await {
+        Ok(()) => Ok(committed),
+        Err(StoreError::Unknown { xid }) => {
+            Err(Failed::Unknown { xid, committed: Box::new(committed) })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// All that a transaction does but its commit.
+async fn apply(
+    transaction: &mut Transaction<'_>,
+    shared: &Arc<Shared>,
     last_queue: &mut Option<Name>,
     commands: &[Command],
     again: bool,
 ) -> Result<Committed, Failed> {
     let settings = &shared.settings;
-    let mut transaction = writer.begin().await?;
     let wanted = wanted(commands, again);
     let loaded = transaction.load(&wanted).await?;
     let applied = catch_unwind(AssertUnwindSafe(|| {
@@ -187,7 +251,8 @@ async fn attempt(
     let mut wakes = ready(&changes, now);
     let freed = freed(&changes);
     let mut deadline = deadline(&changes, now);
-    write(&mut transaction, &changes, now).await?;
+    write(transaction, &changes, now).await?;
+    let mut departed: Vec<Gone> = changes.deleted.iter().map(gone).collect();
     let mut resumed = Vec::new();
     for (command, outcome) in commands.iter().zip(&mut outcomes) {
         match command {
@@ -197,9 +262,14 @@ async fn attempt(
                 wakes.extend(due);
             }
             Command::Purge { limit, .. } => {
-                let gone = transaction.purge(now, settings.retention, *limit).await?;
-                *outcome = Outcome::More(gone.more);
-                news.extend(gone.tasks.into_iter().map(|task| News::Deleted(task.id.clone())));
+                let purged = transaction.purge(now, settings.retention, *limit).await?;
+                *outcome = Outcome::More(purged.more);
+                departed.extend(purged.tasks.iter().map(gone));
+                news.extend(
+                    purged.tasks.iter().map(|Stored { task, .. }| {
+                        News::Deleted(task.id.clone(), task.create_time)
+                    }),
+                );
             }
             Command::PauseQueue { queue, paused, .. } => {
                 if transaction.pause_queue(queue, *paused).await? && !paused {
@@ -243,7 +313,7 @@ async fn attempt(
             .collect();
         // Who waits has looked in vain: for them there is no more than what is ready now.
         let only = leases.is_empty().then(|| wakes.iter().map(|due| due.lane.clone()).collect());
-        let dealt = hand_out(&mut transaction, settings, last_queue, &requests, only, now).await?;
+        let dealt = hand_out(transaction, settings, last_queue, &requests, only, now).await?;
         let Dealt { each, again: later } = dealt;
         again = later;
         let mut replies = claims.into_iter().map(|claim| claim.reply);
@@ -272,7 +342,13 @@ async fn attempt(
             }
         }
     }
-    let committed = Committed {
+    let steered = steered(&changes);
+    if shared.replicated
+        && let Some(notice) = notice(settings, &news, departed, &wakes, &freed, &resumed, &steered)
+    {
+        transaction.notify(&notice, now).await?;
+    }
+    Ok(Committed {
         outcomes,
         news,
         wakes,
@@ -282,14 +358,9 @@ async fn attempt(
         resumed,
         again,
         deadline,
-    };
-    match transaction.commit().await {
-        Ok(()) => Ok(committed),
-        Err(StoreError::Unknown { xid }) => {
-            Err(Failed::Unknown { xid, committed: Box::new(committed) })
-        }
-        Err(error) => Err(error.into()),
-    }
+        steered,
+        _reading: None,
+    })
 }
 
 async fn write(
@@ -297,7 +368,7 @@ async fn write(
     changes: &Changes,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let Changes { created, changed, attempts: _, deleted, served } = changes;
+    let Changes { created, changed, attempts: _, deleted, ended: _, served } = changes;
     if created.is_empty() && changed.is_empty() && deleted.is_empty() && served.is_empty() {
         return Ok(());
     }
@@ -316,6 +387,8 @@ fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: Committed) {
         resumed,
         again,
         deadline,
+        steered,
+        _reading,
     } = committed;
     shared.hub.publish(&news);
     shared.kinds.wrote(kinds.into_iter().map(|kind| (kind, time)));
@@ -329,16 +402,9 @@ fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: Committed) {
     for due in wakes {
         shared.waiters.wake(&due.lane, due.tasks);
     }
-    for lane in &freed {
-        let [kind, queue] = shared.settings.limits(lane);
-        if kind.concurrency.is_some() {
-            shared.waiters.wake_kind(&lane.kind);
-        }
-        if queue.concurrency.is_some() {
-            shared.waiters.wake_queue(&lane.queue, 1);
-        }
-    }
+    freed.iter().for_each(|lane| shared.wake_freed(lane));
     resumed.iter().for_each(|queue| shared.waiters.wake_queue(queue, u64::MAX));
+    steered.into_iter().for_each(|id| shared.steer(id));
     shared.later.add(again);
     if let Some(deadline) = deadline {
         shared.deadlines.hint(deadline);

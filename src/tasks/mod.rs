@@ -8,9 +8,11 @@ mod batch;
 mod census;
 mod command;
 mod committer;
+mod feed;
 mod handout;
 mod kinds;
 mod later;
+mod notice;
 mod queue;
 mod settings;
 mod timers;
@@ -26,13 +28,17 @@ pub use census::{KindCensus, QueueCensus};
 pub use command::{Answer, Create, LeaseRequest, Leased};
 use futures_util::future::join_all;
 pub use settings::{KindSettings, Settings, Source};
-use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::{broadcast, oneshot},
+    task::JoinHandle,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{Error, Finish, Name, Patch, Report, TaskId, limits},
     hub::{Full, Hub, Snapshot},
-    store::{AttemptPage, ListQuery, Page, Reader, StoreError, Writer},
+    store::{AttemptPage, Lane, ListQuery, Page, Reader, StoreError, Writer},
     watch::{Watch, WatchAll, WatchAllOptions, WatchOptions},
 };
 use command::Command;
@@ -40,6 +46,9 @@ use handout::Handout;
 
 /// How often a waiting worker looks by itself: heals a wake-up that was lost.
 const SLOW_LOOK: Duration = Duration::from_secs(20);
+
+/// How many tasks a runner may be behind with, before it looks after all of its own.
+const STEERED: usize = 256;
 
 /// What the committer, the timers and all handles share.
 #[derive(Debug)]
@@ -52,6 +61,28 @@ struct Shared {
     kinds: kinds::Kinds,
     later: later::Later,
     outages: timers::Outages,
+    /// Others may write the same database.
+    replicated: bool,
+    /// Tasks of which a runner is to learn at once what is wanted.
+    steered: broadcast::Sender<TaskId>,
+}
+
+impl Shared {
+    /// A lease has ended in this lane: where a limit holds, there is room now.
+    fn wake_freed(&self, lane: &Lane) {
+        let [kind, queue] = self.settings.limits(lane);
+        if kind.concurrency.is_some() {
+            self.waiters.wake_kind(&lane.kind);
+        }
+        if queue.concurrency.is_some() {
+            self.waiters.wake_queue(&lane.queue, 1);
+        }
+    }
+
+    fn steer(&self, id: TaskId) {
+        // Without a runner nobody hears it.
+        drop(self.steered.send(id));
+    }
 }
 
 /// The way to tasks, for every mouth. Cheap to clone.
@@ -84,6 +115,7 @@ impl Tasks {
         settings: Settings,
     ) -> Result<Self, Error> {
         let served = reader.served_kinds().await.map_err(|error| logged(&error))?;
+        let feed = writer.feed().await.map_err(|error| logged(&error))?;
         let shared = Arc::new(Shared {
             settings,
             queue: Arc::default(),
@@ -93,6 +125,8 @@ impl Tasks {
             kinds: kinds::Kinds::new(served),
             later: later::Later::default(),
             outages: timers::Outages::default(),
+            replicated: feed.is_some(),
+            steered: broadcast::channel(STEERED).0,
         });
         let committer = tokio::spawn(committer::run(writer, Arc::clone(&shared)));
         if reader.embedded() {
@@ -109,7 +143,11 @@ impl Tasks {
         });
         let purger =
             tokio::spawn(timers::purge(Arc::clone(&shared), reader.clone(), stop_timers.clone()));
-        let running = Mutex::new(vec![timers, purger, waker, committer]);
+        let mut running = vec![timers, purger, waker, committer];
+        if let Some(feed) = feed {
+            running.push(tokio::spawn(feed::run(Arc::clone(&shared), feed, stop_timers.clone())));
+        }
+        let running = Mutex::new(running);
         let background = Arc::new(Background { stop_timers, running });
         Ok(Self { shared, reader, draining: CancellationToken::new(), background })
     }
@@ -246,6 +284,12 @@ impl Tasks {
         });
         let answers: Vec<_> = answers.collect();
         join_all(answers).await.into_iter().map(|a| a.unwrap_or(Err(Error::Internal))).collect()
+    }
+
+    /// Tells of tasks in the hands of runners of which something else is wanted from now
+    /// on, whichever replica was asked: a report is answered with what.
+    pub fn steered(&self) -> broadcast::Receiver<TaskId> {
+        self.shared.steered.subscribe()
     }
 
     /// Takes outcomes, each by itself, in their order.

@@ -64,14 +64,28 @@ impl Settings {
 
     /// The rates that limit a lane, with the names that they are kept by.
     pub(super) fn rates(&self, lane: &Lane) -> impl Iterator<Item = (String, Rate)> {
-        let names = [format!("kinds/{}", lane.kind), format!("queues/{}", lane.queue)];
-        let limits = self.limits(lane);
-        names.into_iter().zip(limits).filter_map(|(name, limits)| Some((name, limits.rate?)))
+        names(lane)
+            .into_iter()
+            .zip(self.limits(lane))
+            .filter_map(|(name, limits)| Some((name, limits.rate?)))
     }
 
-    /// The names of all rates that limit these lanes, in the order in which they are
-    /// to be locked.
+    /// The names of all that limits these lanes.
+    pub(super) fn limit_names(&self, lanes: &[Lane]) -> BTreeSet<String> {
+        let limited = |lane| {
+            let limits = self.limits(lane).into_iter().zip(names(lane));
+            limits.filter(|(limits, _)| *limits != LaneLimits::default()).map(|(_, name)| name)
+        };
+        lanes.iter().flat_map(limited).collect()
+    }
+
+    /// The names of all rates that limit these lanes.
     pub(super) fn rate_names(&self, lanes: &[Lane]) -> BTreeSet<String> {
         lanes.iter().flat_map(|lane| self.rates(lane).map(|(name, _)| name)).collect()
     }
+}
+
+/// The names by which the limits of a lane are kept: of its kind, and of its queue.
+fn names(lane: &Lane) -> [String; 2] {
+    [format!("kinds/{}", lane.kind), format!("queues/{}", lane.queue)]
 }

@@ -129,6 +129,17 @@ impl Waiters {
         }
     }
 
+    /// Whether anybody waits.
+    pub(super) fn any(&self) -> bool {
+        !self.lock().all.is_empty()
+    }
+
+    /// There may be tasks for anybody.
+    pub(super) fn wake_all(&self) {
+        let kinds: Vec<Name> = self.lock().by_kind.keys().cloned().collect();
+        kinds.iter().for_each(|kind| self.wake_kind(kind));
+    }
+
     /// Who waits, by the kinds that they serve.
     pub(super) fn present(&self) -> BTreeSet<(Name, Name)> {
         let waiting = self.lock();

@@ -9,8 +9,8 @@ use super::*;
 use crate::{
     domain::{Error, Status, Task},
     hub::{
-        Hub, News,
-        tests::{failed, id, queued, running, state},
+        Hub,
+        tests::{deleted, failed, id, queued, running, state},
     },
 };
 
@@ -146,7 +146,7 @@ async fn an_end_that_was_taken_back_before_it_was_sent_is_skipped() {
 async fn a_deleted_task_is_not_found() {
     let hub = Hub::default();
     let mut watch = watch(&hub, running("a", 1, 1), &WatchOptions::default());
-    hub.publish(&[News::Deleted(id("a"))]);
+    hub.publish(&[deleted("a", 1)]);
     let error = watch.next().await.unwrap().unwrap_err();
     assert_eq!(error, Error::no_task("a"));
     assert!(watch.next().await.is_none());

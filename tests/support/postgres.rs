@@ -13,9 +13,12 @@ use std::{
 
 use tempfile::TempDir;
 
-struct Postgres {
+/// A server of PostgreSQL and all its databases, gone with this process.
+pub struct Cluster {
     port: u16,
     programs: PathBuf,
+    data: PathBuf,
+    databases: AtomicUsize,
     // The write end of the watchdog's pipe: it closes when this process ends,
     // however it does, since statics are never dropped.
     _lifeline: std::process::ChildStdin,
@@ -24,69 +27,83 @@ struct Postgres {
 /// The URL of a fresh, empty database.
 pub async fn database() -> String {
     tokio::task::spawn_blocking(|| {
-        static SERVER: OnceLock<Postgres> = OnceLock::new();
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let server = SERVER.get_or_init(start);
-        let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let port = server.port.to_string();
-        run(as_owner(&server.programs.join("createdb")).args([
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &port,
-            "-U",
-            "postgres",
-            &name,
-        ]));
-        format!("postgres://postgres@127.0.0.1:{port}/{name}")
+        static SERVER: OnceLock<Cluster> = OnceLock::new();
+        SERVER.get_or_init(Cluster::start).database()
     })
     .await
     .expect("a database")
 }
 
-fn start() -> Postgres {
-    let programs = programs();
-    let folder = TempDir::new().expect("a directory").keep();
-    if rustix::process::geteuid().is_root() {
-        run(Command::new("chown").arg("postgres").arg(&folder));
+impl Cluster {
+    /// One of the test's own, which it may stop and restart.
+    pub fn start() -> Self {
+        Self::with("-c fsync=off")
     }
-    let data = folder.join("data");
-    run(as_owner(&programs.join("initdb"))
-        .args(["-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "-D"])
-        .arg(&data));
-    // Nobody else gets this port in the moment before the server binds it, since
-    // the system hands out its free ports in turn.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port();
-    let options = format!(
-        "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off \
-         -c max_connections=200",
-        folder.display()
-    );
-    run(as_owner(&programs.join("pg_ctl"))
-        .args(["start", "-w", "-t", "60", "-D"])
-        .arg(&data)
-        .arg("-l")
-        .arg(folder.join("log"))
-        .arg("-o")
-        .arg(options));
-    let mut watchdog = as_owner(Path::new("/bin/sh"))
-        .args([
-            "-c",
-            // Ctrl-C is for the tests; the watchdog acts when their pipe closes.
-            r#"trap "" INT TERM; cat >/dev/null; "$0" stop -m immediate -D "$1" >/dev/null 2>&1; rm -rf "$2""#,
-        ])
-        .arg(programs.join("pg_ctl"))
-        .args([&data, &folder])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("a watchdog");
-    let lifeline = watchdog.stdin.take().expect("a pipe");
-    Postgres { port, programs, _lifeline: lifeline }
+
+    /// With these options.
+    pub fn with(options: &str) -> Self {
+        let programs = programs();
+        let folder = TempDir::new().expect("a directory").keep();
+        if rustix::process::geteuid().is_root() {
+            run(Command::new("chown").arg("postgres").arg(&folder));
+        }
+        let data = folder.join("data");
+        run(as_owner(&programs.join("initdb"))
+            .args(["-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "-D"])
+            .arg(&data));
+        // Nobody else gets this port in the moment before the server binds it, since
+        // the system hands out its free ports in turn.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port();
+        let options = format!(
+            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} \
+             -c max_connections=200 {options}",
+            folder.display()
+        );
+        run(as_owner(&programs.join("pg_ctl"))
+            .args(["start", "-w", "-t", "60", "-D"])
+            .arg(&data)
+            .arg("-l")
+            .arg(folder.join("log"))
+            .arg("-o")
+            .arg(options));
+        let mut watchdog = as_owner(Path::new("/bin/sh"))
+            .args([
+                "-c",
+                // Ctrl-C is for the tests; the watchdog acts when their pipe closes.
+                r#"trap "" INT TERM; cat >/dev/null; "$0" stop -m immediate -D "$1" >/dev/null 2>&1; rm -rf "$2""#,
+            ])
+            .arg(programs.join("pg_ctl"))
+            .args([&data, &folder])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a watchdog");
+        let lifeline = watchdog.stdin.take().expect("a pipe");
+        let databases = AtomicUsize::new(0);
+        Self { port, programs, data, databases, _lifeline: lifeline }
+    }
+
+    /// The URL of a fresh, empty database.
+    pub fn database(&self) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let port = self.port.to_string();
+        let createdb = self.programs.join("createdb");
+        run(as_owner(&createdb).args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", &name]));
+        format!("postgres://postgres@127.0.0.1:{port}/{name}")
+    }
+
+    /// Stops it, as a crash would where `mode` is "immediate", and starts it again.
+    pub fn restart(&self, mode: &str) {
+        run(as_owner(&self.programs.join("pg_ctl"))
+            .args(["restart", "-w", "-t", "60", "-m", mode, "-D"])
+            .arg(&self.data)
+            // In its own file: what is passed on to the server stays open with it.
+            .args(["-l", "/dev/null"]));
+    }
 }
 
 /// PostgreSQL refuses to run as root.
