@@ -401,3 +401,87 @@ async fn a_replica_that_died_leaves_its_work_to_others() {
     assert_eq!((ended.state(), ended.attempt), (State::Succeeded, 2));
     drop(c);
 }
+
+/// Nobody's change is lost or doubled where two replicas change the same tasks, and nobody
+/// learns of a lost race.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_change_the_same_tasks() {
+    let database = support::postgres::database().await;
+    let servers = [replica(&database, SERVES).await, replica(&database, SERVES).await];
+    let mut names = Vec::new();
+    for number in 0..10 {
+        let request = CreateTaskRequest { task_id: format!("task-{number}"), ..external() };
+        let mut calls = servers.each_ref().map(Server::client);
+        let [one, other] = &mut calls;
+        let both = tokio::join!(one.create_task(request.clone()), other.create_task(request));
+        let both = [both.0, both.1];
+        let created = both.iter().filter_map(|result| result.as_ref().ok()).count();
+        assert_eq!(created, 1, "{both:?}");
+        let refused = both.into_iter().find_map(Result::err).unwrap();
+        assert_eq!(refused.code(), Code::AlreadyExists);
+        names.push(format!("tasks/task-{number}"));
+    }
+    let mut calls = JoinSet::new();
+    for round in 0..20 {
+        for (number, server) in servers.iter().enumerate() {
+            let (mut client, mut names) = (server.client(), names.clone());
+            // Each in an order of its own.
+            names.rotate_left(round % 10);
+            if number == 1 {
+                names.reverse();
+            }
+            calls.spawn(async move {
+                for name in names {
+                    let percent = f64::from(u32::try_from(2 * round + number).unwrap());
+                    progress(&mut client, &name, percent).await;
+                }
+            });
+        }
+    }
+    while let Some(called) = calls.join_next().await {
+        called.unwrap();
+    }
+    for name in names {
+        let task = get(&mut servers[0].client(), &name).await.unwrap();
+        assert_eq!(task.revision, 1 + 2 * 20, "every change is one revision");
+    }
+}
+
+/// One that was away for longer than the others' words are kept reads all that is watched.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_silence_heals() {
+    let database = support::postgres::database().await;
+    let (a, c) = (replica(&database, SERVES).await, replica(&database, SERVES).await);
+    let mut client = a.client();
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        names.push(client.create_task(external()).await.unwrap().into_inner().name);
+    }
+    let mut stream = c.client().watch_task(watch(&names[0])).await.unwrap().into_inner();
+    next(&mut stream).await.unwrap();
+    let request = WatchTasksRequest { filter: "state = QUEUED".to_owned(), ..Default::default() };
+    let mut all = c.client().watch_tasks(request).await.unwrap().into_inner();
+    let mut event = async || {
+        let frame = timeout(PATIENCE, all.message()).await.expect("in time").unwrap();
+        frame.expect("a message").event().expect("a good frame")
+    };
+    while event().await.synced.is_none() {}
+    c.signal(rustix::process::Signal::STOP);
+    ask(&mut client, &names[0], State::Cancelled).await.unwrap();
+    ask(&mut client, &names[1], State::Cancelled).await.unwrap();
+    delete(&mut client, &names[1]).await;
+    let new = client.create_task(external()).await.unwrap().into_inner();
+    execute(&database, "DELETE FROM batches").await;
+    sleep(Duration::from_secs(32)).await;
+    c.signal(rustix::process::Signal::CONT);
+    let ended = until(&mut stream, |task| task.end_time.is_some()).await.unwrap();
+    assert_eq!(ended.state(), State::Cancelled);
+    let (mut removed, mut came) = (BTreeSet::new(), BTreeSet::new());
+    while removed.len() < 2 || came.is_empty() {
+        let event = event().await;
+        removed.extend(event.removed);
+        came.extend(event.task.map(|task| task.name));
+    }
+    assert_eq!(removed, names[..2].iter().cloned().collect());
+    assert_eq!(came, BTreeSet::from([new.name]));
+}

@@ -13,7 +13,9 @@ use taskwatch::{
         NewTask, Object, Order, OrderKey, Outcome, Patch, ProgressReport, Report, RetryPolicy,
         State, Task, Timestamp, Token, Value,
     },
-    store::{self, Changes, Created, Lane, ListQuery, Reader, StoreError, Stored, Wanted, Writer},
+    store::{
+        self, Changes, Created, Lane, ListQuery, Notice, Reader, StoreError, Stored, Wanted, Writer,
+    },
 };
 
 fn name(text: &str) -> Name {
@@ -386,4 +388,32 @@ on_both! {
     retention_takes_the_task_and_later_its_request,
     lists_come_whole_and_in_order,
     a_page_ends_before_it_is_too_long,
+}
+
+/// After a lost answer to a COMMIT: what stands is told from what does not, also by a
+/// number that the database has never given, or has given to another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_is_known_by_what_it_told() {
+    let db = Db::postgres().await;
+    let (mut writer, reader) = store::open(db.url()).await.expect("opened");
+    let feed = writer.feed().await.expect("connected").expect("others may write");
+    let other = store::open(db.url()).await.expect("opened").0.feed().await.unwrap().unwrap();
+    let before = other.mark().await.expect("read");
+    let notice = Notice { changed: vec![name("t")], ..Notice::default() };
+    let mut transaction = writer.begin().await.expect("begun");
+    let now = transaction.load(&Wanted::default()).await.expect("loaded").now;
+    transaction.notify(&notice, now).await.expect("told");
+    transaction.commit().await.expect("committed");
+    // Others see it, and not the one that it is of.
+    let numbers = other.since(before).await.expect("read");
+    assert_eq!(other.notices(&numbers).await.expect("read"), [notice]);
+    assert!(feed.since(before).await.expect("read").is_empty());
+    let xid = before.xid.max(1);
+    let mut stands = Vec::new();
+    for xid in xid..xid + 5 {
+        stands.push(writer.became(&xid.to_string()).await);
+    }
+    assert_eq!(stands.iter().filter(|stands| **stands).count(), 1, "{stands:?}");
+    assert!(!writer.became("1000000000").await);
+    drop(reader);
 }

@@ -74,6 +74,13 @@ impl StoreError {
         }
     }
 
+    /// Whether the database found a value of ours to be of no use: SQLSTATE 22023.
+    pub(super) fn is_refused(&self) -> bool {
+        let Self::Other(DbErr::Query(RuntimeErr::SqlxError(error))) = self else { return false };
+        error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref()
+            == Some("22023")
+    }
+
     /// Whether it would hit every command alike (full, gone, read-only, damaged),
     /// so that applying them one by one is of no use.
     pub const fn hits_all(&self) -> bool {

@@ -185,24 +185,40 @@ impl Transaction<'_> {
 
 impl Writer {
     /// Whether the transaction `xid`, whose COMMIT was not answered, stands. Asks until
-    /// the database tells.
+    /// the database tells. One that has told others nothing counts as undone: there is
+    /// nothing in it that could not be done again.
     pub async fn became(&self, xid: &str) -> bool {
         loop {
-            match self.status(xid).await {
-                Ok(Some(status)) if status == "committed" => return true,
-                // It is aborted, or so old that nobody knows of it.
-                Ok(status) if status.as_deref() != Some("in progress") => return false,
-                Ok(_) | Err(_) => sleep(ASKED_EVERY).await,
+            match self.stands(xid).await {
+                Ok(Some(stands)) => return stands,
+                Ok(None) | Err(_) => sleep(ASKED_EVERY).await,
             }
         }
     }
 
-    async fn status(&self, xid: &str) -> Result<Option<String>, StoreError> {
+    /// None while it goes on.
+    async fn stands(&self, xid: &str) -> Result<Option<bool>, StoreError> {
         let db: DatabaseConnection = self.place.connect_writer().await?;
         let sql = "SELECT pg_xact_status($1::text::xid8)";
-        let status = first::<Option<String>>(&query(&db, sql, [xid.into()]).await?)?.flatten();
+        let status = match query(&db, sql, [xid.into()]).await {
+            Ok(rows) => first::<Option<String>>(&rows)?.flatten(),
+            // After a crash that swallowed it, its number is yet to be given.
+            Err(error) if error.is_refused() => Some("aborted".into()),
+            Err(error) => return Err(error),
+        };
+        let stands = match status.as_deref() {
+            Some("in progress") => None,
+            Some("aborted") => Some(false),
+            // After such a crash another one may have got its number: what it told the
+            // others is its own.
+            _ => {
+                let sql = "SELECT 1 FROM batches WHERE xid = $1::text::bigint AND replica = $2";
+                let told = query(&db, sql, [xid.into(), self.replica.into()]).await?;
+                Some(!told.is_empty())
+            }
+        };
         in_time(async { Ok(db.close().await?) }).await?;
-        Ok(status)
+        Ok(stands)
     }
 }
 

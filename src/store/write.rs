@@ -127,7 +127,7 @@ impl Transaction<'_> {
         );
         // In the order in which all lock them, whoever is faster.
         tasks.sort_by(|one, other| one.1.cmp(&other.1));
-        requests.sort_by(|one, other| one.0.cmp(&other.0));
+        requests.sort_by_key(|(request, _)| *request);
         let tasks: Vec<Row> = tasks.into_iter().map(|(values, _)| values).collect();
         // Somebody else's row of the same id or request shows in the count.
         self.insert("tasks", &columns, &tasks, "ON CONFLICT DO NOTHING").await?;

@@ -185,6 +185,8 @@ async fn settle(writer: &Writer, shared: &Arc<Shared>, xid: &str, mut committed:
         }
     };
     tracing::warn!(stands, "found out what became of a commit");
+    // Whatever was told meanwhile by others, or not told by itself.
+    shared.reread.notify_one();
     if stands {
         for outcome in committed.outcomes.drain(..) {
             if let Outcome::Leased(leased) = outcome {

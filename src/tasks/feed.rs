@@ -111,6 +111,7 @@ impl Follow {
         let mut looks = interval(SLOW_READ);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut words = Vec::new();
+        let shared = Arc::clone(&self.shared);
         loop {
             let brought = tokio::select! {
                 1.. = heard.recv_many(&mut words, AT_ONCE) => {
@@ -124,6 +125,10 @@ impl Follow {
                         Ok(()) if listens => self.look().await,
                         brought => brought,
                     }
+                }
+                () = shared.reread.notified() => {
+                    self.mark = None;
+                    self.look().await
                 }
                 _ = looks.tick() => self.look().await,
             };

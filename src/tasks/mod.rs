@@ -29,7 +29,7 @@ pub use command::{Answer, Create, LeaseRequest, Leased};
 use futures_util::future::join_all;
 pub use settings::{KindSettings, Settings, Source};
 use tokio::{
-    sync::{broadcast, oneshot},
+    sync::{Notify, broadcast, oneshot},
     task::JoinHandle,
     time::Instant,
 };
@@ -63,6 +63,8 @@ struct Shared {
     outages: timers::Outages,
     /// Others may write the same database.
     replicated: bool,
+    /// All that is watched is to be read again.
+    reread: Notify,
     /// Tasks of which a runner is to learn at once what is wanted.
     steered: broadcast::Sender<TaskId>,
 }
@@ -126,6 +128,7 @@ impl Tasks {
             later: later::Later::default(),
             outages: timers::Outages::default(),
             replicated: feed.is_some(),
+            reread: Notify::new(),
             steered: broadcast::channel(STEERED).0,
         });
         let committer = tokio::spawn(committer::run(writer, Arc::clone(&shared)));
