@@ -110,7 +110,8 @@ impl Show {
     pub(super) fn note(&self, text: &str) {
         match &self.form {
             Form::Bar { bar, .. } => bar.suspend(|| out::say(text)),
-            Form::Lines { .. } | Form::Data(_) | Form::Nothing => out::say(text),
+            Form::Lines { .. } | Form::Data(_) => out::say(text),
+            Form::Nothing => {}
         }
     }
 

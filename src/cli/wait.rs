@@ -10,6 +10,7 @@ use super::{
     clean::clean,
     exit::{Exit, Fault},
     follow::{exit, follow},
+    out,
     output::OutputArgs,
     select::Selection,
     show::Show,
@@ -41,6 +42,9 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     let server = args.server.connect()?;
     let names = args.tasks.names(&server, "").await?;
     let count = names.len();
+    if names.is_empty() {
+        out::say("no tasks");
+    }
     let mut waits: FuturesUnordered<_> = names
         .iter()
         .map(|name| async {

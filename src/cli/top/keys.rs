@@ -95,7 +95,7 @@ fn reads(model: &mut Model, key: KeyCode) -> bool {
     let by = |scroll: u16, by: i16| scroll.saturating_add_signed(by);
     match key {
         KeyCode::Esc | KeyCode::Left | KeyCode::Backspace | KeyCode::Char('q') => {
-            model.detail = None;
+            model.leave();
         }
         KeyCode::Down | KeyCode::Char('j') => detail.scroll = by(detail.scroll, 1),
         KeyCode::Up | KeyCode::Char('k') => detail.scroll = by(detail.scroll, -1),
@@ -119,7 +119,11 @@ fn go(model: &mut Model, key: KeyCode) -> Action {
         KeyCode::Tab => model.pane = model.pane.next(),
         KeyCode::Esc => model.search.clear(),
         KeyCode::Enter | KeyCode::Right if model.pane == Pane::Tasks => {
-            return model.chosen().map_or(Action::Nothing, |name| Action::Call(Call::Open(name)));
+            model.opened = model.chosen();
+            return model
+                .opened
+                .clone()
+                .map_or(Action::Nothing, |name| Action::Call(Call::Open(name)));
         }
         _ => {}
     }

@@ -20,7 +20,7 @@ use tonic::Status;
 
 use self::{
     keys::Action,
-    model::{Call, Detail, Model},
+    model::{Call, Model},
 };
 use super::{
     args::{Server, ServerArgs},
@@ -170,10 +170,7 @@ fn take(
         News::Task(_) => {}
         News::Gone(name) => model.forget(&name),
         News::Census(kinds, queues) => (model.kinds, model.queues) = (kinds, queues),
-        News::Detail(task, attempts) => {
-            let scroll = model.detail.as_ref().map_or(0, |detail| detail.scroll);
-            model.detail = Some(Detail { task: *task, attempts, scroll });
-        }
+        News::Detail(task, attempts) => model.show(*task, attempts),
         News::Said(text) => model.say(text),
     }
     Ok(Action::Nothing)

@@ -137,6 +137,8 @@ pub(super) struct Model {
     /// The name of the row that is chosen, in each pane.
     chosen: BTreeMap<&'static str, String>,
     pub(super) detail: Option<Detail>,
+    /// The task that is looked at in full, from when that was asked for.
+    pub(super) opened: Option<String>,
     pub(super) question: Option<Question>,
     pub(super) help: bool,
     /// What was said last, and until when it stands.
@@ -157,6 +159,7 @@ impl Model {
             typing: false,
             chosen: BTreeMap::new(),
             detail: None,
+            opened: None,
             question: None,
             help: false,
             note: None,
@@ -175,6 +178,19 @@ impl Model {
         let mut pace = self.tasks.remove(&task.name).map(|shown| shown.pace).unwrap_or_default();
         pace.see(&task);
         self.tasks.insert(task.name.clone(), Shown { task, pace, leaves_at });
+    }
+
+    /// Shows a task in full, unless it was left before it was read.
+    pub(super) fn show(&mut self, task: Task, attempts: Vec<Attempt>) {
+        if self.opened.as_ref() == Some(&task.name) {
+            let scroll = self.detail.as_ref().map_or(0, |detail| detail.scroll);
+            self.detail = Some(Detail { task, attempts, scroll });
+        }
+    }
+
+    /// Goes back to the list.
+    pub(super) fn leave(&mut self) {
+        (self.detail, self.opened) = (None, None);
     }
 
     /// A task is gone, for good.
