@@ -7,7 +7,7 @@ TOOLS := $(CURDIR)/target/tools
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -y -qq
 
-.PHONY: test lint demo bench tools postgres go npm operations-clients clients
+.PHONY: test lint demo bench tools postgres tmux go npm operations-clients clients
 
 # Everything: the real binary, real databases, real clients.
 test: tools
@@ -27,12 +27,17 @@ demo:
 bench: postgres
 	cargo bench --bench create --bench handoff --bench replicas
 
-tools: postgres $(TOOLS)/grpcurl operations-clients clients
+tools: postgres tmux $(TOOLS)/grpcurl operations-clients clients
 
 # A PostgreSQL of the distribution; the tests start a throw-away server with it.
 postgres:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 		|| { $(APT) update && $(APT) install --no-install-recommends postgresql </dev/null; }
+
+# A terminal, for what only terminals show.
+tmux:
+	@command -v tmux >/dev/null 2>&1 \
+		|| { $(APT) update && $(APT) install --no-install-recommends tmux </dev/null; }
 
 go:
 	@command -v go >/dev/null 2>&1 \

@@ -26,6 +26,8 @@ fn command(args: &[&str]) -> Command {
             command.env_remove(variable);
         }
     }
+    // The contexts of whoever runs the tests are none of theirs.
+    command.env("TASKWATCH_CONTEXTS", "/dev/null");
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
     command
 }
@@ -62,7 +64,30 @@ async fn help_of_every_verb() {
     let top = ran(&["--help"]).await;
     golden("help/taskwatch.txt", &top.out);
     assert!(!top.out.contains("demo-copy"));
-    for verb in ["serve", "demo", "create", "get", "list", "watch", "cancel"] {
+    for verb in [
+        "serve",
+        "demo",
+        "create",
+        "get",
+        "list",
+        "watch",
+        "wait",
+        "update",
+        "cancel",
+        "pause",
+        "resume",
+        "retry",
+        "delete",
+        "attempts",
+        "kinds",
+        "queues",
+        "top",
+        "run",
+        "work",
+        "context",
+        "completions",
+        "man",
+    ] {
         let ran = ran(&[verb, "--help"]).await;
         assert_eq!((ran.status, &*ran.err), (Some(0), ""));
         golden(&format!("help/{verb}.txt"), &ran.out);
@@ -84,6 +109,17 @@ async fn wrong_usage_is_2_and_says_what_is_right() {
         &["create", "demo", "--priority", "101"],
         &["get", "queues/a"],
         &["list", "--limit", "0"],
+        &["get"],
+        &["get", "a", "--label", "b=c"],
+        &["cancel", "a", "--output", "xml"],
+        &["watch", "a", "-o", "table"],
+        &["update", "a"],
+        &["update", "a", "--schedule", "tomorrow"],
+        &["update", "a", "--state", "done"],
+        &["wait", "a", "--timeout", "soon"],
+        &["list", "--context", "prod"],
+        &["queues", "pause", "tasks/a"],
+        &["completions", "tcsh"],
         &["get", "a", "--server", "https://host:1"],
         &["serve", "--listen", "localhost"],
         &["serve", "--database", "mysql://x"],
@@ -125,7 +161,7 @@ async fn nobody_there_is_4() {
 #[tokio::test]
 async fn a_task_in_words_and_in_json() {
     let address = Script::with_task(Ok(full_task())).serve().await;
-    let words = at(address, &["get", "report-7"]).await;
+    let words = at(address, &["get", "report-7", "--utc"]).await;
     assert_eq!((words.status, &*words.err), (Some(0), ""));
     golden("get.txt", &words.out);
     let json = at(address, &["get", "tasks/report-7", "--json"]).await;
@@ -151,9 +187,12 @@ async fn refusals_are_1_and_sentences() {
     let created = at(address, &["create", "x"]).await;
     assert_eq!((created.status, &*created.out), (Some(1), ""));
     golden("refused.txt", &created.err);
-    let address = Script::with_task(Err(Status::not_found("tasks/a not found"))).serve().await;
-    let watched = at(address, &["watch", "a"]).await;
-    assert_eq!((watched.status, &*watched.err), (Some(1), "error: tasks/a not found\n"));
+    let script = Script::with_task(Err(Status::not_found("tasks/a not found")));
+    // No name begins so, either.
+    script.pages.lock().expect("not poisoned").push_back(page(Vec::new(), ""));
+    let watched = at(script.serve().await, &["watch", "a"]).await;
+    let said = "error: tasks/a not found; taskwatch list shows what is there\n";
+    assert_eq!((watched.status, &*watched.err), (Some(1), said));
 }
 
 #[tokio::test]
@@ -231,7 +270,7 @@ async fn cancel_asks_for_the_state_and_nothing_else() {
     let script = Script::with_task(Ok(cancelling));
     let ran = at(script.serve().await, &["cancel", "a"]).await;
     assert_eq!((ran.status, &*ran.out), (Some(0), "tasks/a CANCELLING\n"));
-    assert!(ran.err.contains("taskwatch watch tasks/a"));
+    assert!(ran.err.contains("taskwatch wait tasks/a"));
     let updated = script.updated.lock().expect("not poisoned");
     assert_eq!(updated[0].update_mask.as_ref().expect("a mask").paths, ["state"]);
     assert_eq!(updated[0].task.as_ref().expect("a task").state, i32::from(State::Cancelled));
@@ -246,8 +285,9 @@ async fn list_goes_through_the_pages_to_its_limit() {
     let script = Script::default();
     let pages = [page(vec![full_task(), state(2)], "next"), page(vec![state(9)], "more")];
     script.pages.lock().expect("not poisoned").extend(pages);
-    let args =
-        ["list", "--limit", "3", "--filter", "state = RUNNING", "--order-by", "priority desc"];
+    let mut args =
+        vec!["list", "--limit", "3", "--filter", "state = RUNNING", "--order-by", "priority desc"];
+    args.push("--utc");
     let ran = at(script.serve().await, &args).await;
     assert_eq!(ran.status, Some(0), "{}", ran.err);
     golden("list.txt", &ran.out);
@@ -256,6 +296,22 @@ async fn list_goes_through_the_pages_to_its_limit() {
     let asked: Vec<_> = listed.iter().map(|r| (r.page_size, &*r.page_token)).collect();
     assert_eq!(asked, [(3, ""), (1, "next")]);
     assert_eq!((&*listed[1].filter, &*listed[1].order_by), ("state = RUNNING", "priority desc"));
+}
+
+#[tokio::test]
+async fn the_forms_of_a_list() {
+    for format in ["table", "wide", "json", "yaml", "name"] {
+        let script = Script::default();
+        let tasks = vec![full_task(), state(2), Task { error: full_task().error, ..failed() }];
+        script.pages.lock().expect("not poisoned").push_back(page(tasks, ""));
+        let ran = at(script.serve().await, &["list", "--utc", "-o", format]).await;
+        assert_eq!((ran.status, &*ran.err), (Some(0), ""));
+        golden(&format!("list.{format}.txt"), &ran.out);
+    }
+}
+
+fn failed() -> Task {
+    Task { state: State::Failed.into(), kind: "日本".into(), ..state(9) }
 }
 
 #[tokio::test]

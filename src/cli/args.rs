@@ -2,25 +2,63 @@
 
 use std::time::Duration;
 
+use tonic::Status;
+
+use super::{contexts::Contexts, exit::Fault, explain};
 use crate::{
     client::{Client, DEFAULT_SERVER},
     config,
-    domain::{NAME_RULE, Name},
+    domain::{NAME_RULE, Name, Timestamp},
 };
 
-use super::exit::Fault;
-
 /// Which server a client verb talks to.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Connection")]
 pub(super) struct ServerArgs {
-    /// Where the server listens.
-    #[arg(long, env = "TASKWATCH_SERVER", hide_env_values = true, default_value = DEFAULT_SERVER, value_name = "URL")]
-    pub(super) server: String,
+    /// Where the server listens, as http://HOST:PORT; $TASKWATCH_SERVER and the present
+    /// context say so otherwise [default: http://127.0.0.1:50051].
+    #[arg(long, value_name = "URL")]
+    pub(super) server: Option<String>,
+    /// A context, as `taskwatch context` lists them.
+    #[arg(long, value_name = "NAME", conflicts_with = "server")]
+    pub(super) context: Option<String>,
+}
+
+/// A server that a verb talks to.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    pub(super) client: Client,
+    pub(super) address: String,
 }
 
 impl ServerArgs {
-    pub(super) fn client(&self) -> Result<Client, Fault> {
-        Client::connect(&self.server).map_err(Fault::usage)
+    /// The server that is meant: by a flag, by the variable, by the present context, or
+    /// the default one. It is connected to by the first call.
+    pub(super) fn connect(&self) -> Result<Server, Fault> {
+        let address = self.address()?;
+        let client = Client::connect(&address).map_err(Fault::usage)?;
+        Ok(Server { client, address })
+    }
+
+    fn address(&self) -> Result<String, Fault> {
+        if let Some(server) = &self.server {
+            return Ok(server.clone());
+        }
+        if let Some(name) = &self.context {
+            return Contexts::load()?.server(name);
+        }
+        if let Some(server) = std::env::var("TASKWATCH_SERVER").ok().filter(|s| !s.is_empty()) {
+            return Ok(server);
+        }
+        let present = Contexts::load()?.present()?;
+        Ok(present.unwrap_or_else(|| DEFAULT_SERVER.to_owned()))
+    }
+}
+
+impl Server {
+    /// The fault that a call to it ended with.
+    pub(super) fn fault(&self, status: &Status) -> Fault {
+        explain::fault(status, &self.address)
     }
 }
 
@@ -28,6 +66,11 @@ impl ServerArgs {
 pub(super) fn task_name(text: &str) -> Result<String, String> {
     let id = text.strip_prefix("tasks/").unwrap_or(text);
     Name::new(id).map(|id| format!("tasks/{id}")).ok_or_else(|| format!("a name {NAME_RULE}"))
+}
+
+/// A queue, with or without `queues/`; gives it with.
+pub(super) fn queue_name(text: &str) -> Result<String, String> {
+    name(text.strip_prefix("queues/").unwrap_or(text)).map(|queue| format!("queues/{queue}"))
 }
 
 /// A kind, a queue or an id.
@@ -42,6 +85,20 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
         return Err("must have a key before the '='".to_owned());
     }
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A length of time, as `10m`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    config::parse_duration(text)
+}
+
+/// A point in time: RFC 3339, or `+10m` from now.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+    if let Some(later) = text.strip_prefix('+') {
+        return Ok(crate::clock::now().plus(duration(later)?));
+    }
+    let rule = "must be a time as 2026-01-31T12:00:00Z, or one from now as +10m";
+    Timestamp::parse(text).ok_or_else(|| rule.to_owned())
 }
 
 /// The grace of a drain.
@@ -60,8 +117,17 @@ mod tests {
         for bad in ["", "tasks/", "queues/a", "a b", "tasks/tasks/a"] {
             assert!(task_name(bad).is_err(), "{bad}");
         }
+        assert_eq!(queue_name("queues/a"), queue_name("a"));
         assert_eq!(label("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert_eq!(label("a="), Ok(("a".into(), String::new())));
         assert!(label("a").is_err() && label("=b").is_err());
+    }
+
+    #[test]
+    fn times_from_now_and_for_good() {
+        let now = crate::clock::now();
+        assert!(time("+1h").is_ok_and(|at| at.since(now).as_secs() >= 3_600));
+        assert_eq!(time("1970-01-01T00:00:01Z"), Ok(Timestamp::from_micros(1_000_000)));
+        assert!(time("tomorrow").is_err() && time("+x").is_err());
     }
 }

@@ -13,6 +13,22 @@ pub(super) enum Exit {
     Cancelled,
     /// Ctrl-C ended it: 128 and SIGINT, as shells have it.
     Interrupted,
+    /// The status of a command that was run.
+    Command(u8),
+}
+
+impl Exit {
+    /// The worse one of two, where several tasks were followed: a failure is worse than
+    /// a cancel.
+    pub(super) fn or_worse(self, other: Self) -> Self {
+        let badness = |exit| match exit {
+            Self::Done => 0,
+            Self::Cancelled => 1,
+            Self::Failed => 2,
+            Self::Interrupted | Self::Command(_) => 3,
+        };
+        if badness(other) > badness(self) { other } else { self }
+    }
 }
 
 /// Why a command could not do what it was asked to.
@@ -20,6 +36,8 @@ pub(super) enum Exit {
 pub(super) enum Fault {
     /// It failed, or was refused.
     Failed(String),
+    /// It was refused, since what it is about is not there.
+    Missing(String),
     /// It was asked for in the wrong way.
     Usage(String),
     /// The server is not there.
@@ -36,6 +54,19 @@ impl Fault {
     pub(super) fn usage(message: impl fmt::Display) -> Self {
         Self::Usage(message.to_string())
     }
+
+    /// Says it to whoever sits there, and gives the status that it ends with.
+    pub(super) fn tell(self) -> u8 {
+        let (status, message) = match self {
+            Self::Closed => return 0,
+            Self::Failed(message) | Self::Missing(message) => (1, message),
+            Self::Usage(message) => (2, message),
+            Self::Unreachable(message) => (4, message),
+        };
+        // Nobody is left to hear that standard error is closed.
+        drop(writeln!(io::stderr(), "error: {message}"));
+        status
+    }
 }
 
 impl From<io::Error> for Fault {
@@ -51,18 +82,13 @@ impl From<io::Error> for Fault {
 
 /// Tells a fault, and gives the status.
 pub(super) fn end(ended: Result<Exit, Fault>) -> ExitCode {
-    let (status, message) = match ended {
-        Ok(Exit::Done) | Err(Fault::Closed) => (0, None),
-        Ok(Exit::Failed) => (1, None),
-        Ok(Exit::Cancelled) => (3, None),
-        Ok(Exit::Interrupted) => (130, None),
-        Err(Fault::Failed(message)) => (1, Some(message)),
-        Err(Fault::Usage(message)) => (2, Some(message)),
-        Err(Fault::Unreachable(message)) => (4, Some(message)),
+    let status = match ended {
+        Ok(Exit::Done) => 0,
+        Ok(Exit::Failed) => 1,
+        Ok(Exit::Cancelled) => 3,
+        Ok(Exit::Interrupted) => 130,
+        Ok(Exit::Command(status)) => status,
+        Err(fault) => fault.tell(),
     };
-    if let Some(message) = message {
-        // Nobody is left to hear that standard error is closed.
-        drop(writeln!(io::stderr(), "error: {message}"));
-    }
     ExitCode::from(status)
 }

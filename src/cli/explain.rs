@@ -3,7 +3,7 @@
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::{exit::Fault, text::clean};
+use super::{clean::clean, exit::Fault};
 
 /// The fault that a call to `server` ended with.
 pub(super) fn fault(status: &Status, server: &str) -> Fault {
@@ -12,10 +12,10 @@ pub(super) fn fault(status: &Status, server: &str) -> Fault {
         Code::Unavailable | Code::DeadlineExceeded => Fault::Unreachable(message),
         // tonic's own word for a deadline that passed on this side.
         Code::Cancelled => Fault::Unreachable(message),
+        Code::NotFound => Fault::Missing(message),
         Code::Ok
         | Code::Unknown
         | Code::InvalidArgument
-        | Code::NotFound
         | Code::AlreadyExists
         | Code::PermissionDenied
         | Code::ResourceExhausted
@@ -34,6 +34,21 @@ fn unanswered(status: &Status) -> bool {
     status.code() == Code::Unavailable && std::error::Error::source(status).is_some()
 }
 
+/// Whether the same call may be answered otherwise later.
+pub(super) fn may_pass(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::Internal
+            | Code::Unknown
+    )
+}
+
+/// A refusal, with what it holds besides its message.
 pub(super) fn sentence(status: &Status, server: &str) -> String {
     if unanswered(status) {
         return format!(
@@ -52,6 +67,10 @@ pub(super) fn sentence(status: &Status, server: &str) -> String {
         }
         ([], code) if status.message().is_empty() => {
             lines.push(format!("the server answered {}", code_name(code.into())));
+        }
+        ([], Code::NotFound) => {
+            let what = clean(status.message());
+            lines.push(format!("{what}; taskwatch list shows what is there"));
         }
         ([], _) => lines.push(clean(status.message())),
         ([one], _) => lines.push(format!("{}: {}", clean(&one.field), clean(&one.description))),
@@ -125,7 +144,10 @@ mod tests {
         ];
         let retry = ErrorDetails::with_retry_info(Some(std::time::Duration::from_millis(1500)));
         let cases = [
-            (Status::not_found("tasks/a not found"), "tasks/a not found"),
+            (
+                Status::not_found("tasks/a not found"),
+                "tasks/a not found; taskwatch list shows what is there",
+            ),
             (
                 with(
                     Code::InvalidArgument,
@@ -156,6 +178,6 @@ mod tests {
     fn which_refusals_mean_that_nobody_is_there() {
         assert!(matches!(fault(&Status::unavailable("x"), "s"), Fault::Unreachable(_)));
         assert!(matches!(fault(&Status::cancelled("Timeout expired"), "s"), Fault::Unreachable(_)));
-        assert!(matches!(fault(&Status::not_found("x"), "s"), Fault::Failed(_)));
+        assert!(matches!(fault(&Status::not_found("x"), "s"), Fault::Missing(_)));
     }
 }

@@ -5,8 +5,11 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
+    args::Server,
+    clean::clean,
     exit::{Exit, Fault},
     explain, out,
+    output::{Format, OutputArgs},
     show::Show,
     text::ending,
 };
@@ -63,22 +66,47 @@ pub(super) async fn follow(
     }
 }
 
+/// How what is followed is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Bars on a terminal, plain lines elsewhere.
+    People,
+    /// Every state, as JSON or YAML.
+    Data(Format),
+    /// Nothing but the names of those that have ended.
+    Names,
+}
+
+impl Form {
+    /// The one that was asked for.
+    pub(super) fn of(output: &OutputArgs) -> Result<Self, Fault> {
+        match output.format() {
+            None => Ok(Self::People),
+            Some(format @ (Format::Json | Format::Yaml)) => Ok(Self::Data(format)),
+            Some(Format::Name) => Ok(Self::Names),
+            Some(Format::Table | Format::Wide) => Err(Fault::usage(
+                "--output: what is watched has no table; leave it out, or use json, yaml or name",
+            )),
+        }
+    }
+
+    pub(super) fn is_for_people(self) -> bool {
+        self == Self::People
+    }
+}
+
 /// Follows a task as `watch` and `create --watch` do: its states, how it ended, and
 /// the exit status that says so. Ctrl-C ends the watching, not the task.
-pub(super) async fn to_the_end(
-    client: &Client,
-    server: &str,
-    name: &str,
-    json: bool,
-) -> Result<Exit, Fault> {
-    let mut show = match (json, out::is_terminal()) {
-        (true, _) => Show::json(),
+pub(super) async fn to_the_end(server: &Server, name: &str, form: Form) -> Result<Exit, Fault> {
+    let mut show = match (form, out::is_terminal()) {
+        (Form::Data(format), _) => Show::data(format),
+        (Form::Names, _) => Show::nothing(),
         // Its name stands above: beside a bar there is no room for it.
-        (false, true) => Show::bar(&super::show::bars(), ""),
-        (false, false) => Show::lines(name),
+        (Form::People, true) => Show::bar(&super::show::bars(), ""),
+        (Form::People, false) => Show::lines(name),
     };
     let task = tokio::select! {
-        task = follow(client, server, name, &mut show) => Some(task?),
+        task = follow(&server.client, &server.address, name, &mut show) => Some(task?),
         _ = tokio::signal::ctrl_c() => None,
     };
     let Some(task) = task else {
@@ -86,8 +114,10 @@ pub(super) async fn to_the_end(
         out::say(format!("the task goes on; watch it again with: taskwatch watch {name}"));
         return Ok(Exit::Interrupted);
     };
-    if !json {
-        out::line(ending(&task))?;
+    match form {
+        Form::People => out::line(ending(&task))?,
+        Form::Names => out::line(clean(&task.name))?,
+        Form::Data(_) => {}
     }
     Ok(exit(&task))
 }

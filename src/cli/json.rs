@@ -1,4 +1,4 @@
-//! A task as the protobuf JSON mapping has it, which is what grpcurl prints too:
+//! Messages as the protobuf JSON mapping has them, which is what grpcurl prints too:
 //! lowerCamelCase, enums by name, times in RFC 3339, 64-bit numbers as text.
 
 use std::{io, sync::LazyLock};
@@ -11,12 +11,13 @@ use serde_json::{
     Serializer, Value as Json,
     ser::{CompactFormatter, Formatter, PrettyFormatter},
 };
+use serde_transcode::Transcoder;
 
-use super::{exit::Fault, text::clean};
-use crate::proto::{DESCRIPTORS, Task};
+use super::{clean::clean, exit::Fault};
+use crate::proto::{self, DESCRIPTORS};
 
-/// The schema of a task, and of the error details that it may hold.
-static TASK: LazyLock<Option<MessageDescriptor>> = LazyLock::new(|| {
+/// The schema, and that of the error details which a task may hold.
+static SCHEMA: LazyLock<Option<DescriptorPool>> = LazyLock::new(|| {
     let mut pool = DescriptorPool::decode(DESCRIPTORS).ok()?;
     let details = FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET).ok()?;
     // What ours import (Status, Any) stays ours: theirs stands under other file names.
@@ -24,28 +25,71 @@ static TASK: LazyLock<Option<MessageDescriptor>> = LazyLock::new(|| {
     let new = |name: &str| name != "status.proto" && !ours(name);
     let file = details.file.into_iter().filter(|file| new(file.name())).collect();
     pool.add_file_descriptor_set(FileDescriptorSet { file }).ok()?;
-    pool.get_message_by_name("taskwatch.v1.Task")
+    Some(pool)
 });
 
+/// A message that has a mapping here.
+pub(super) trait Mapped: Message + Clone {
+    /// Its full name.
+    const TYPE: &'static str;
+
+    /// Its error, which may hold details of types that nobody here knows.
+    fn error(&mut self) -> Option<&mut tonic_types::Status> {
+        None
+    }
+}
+
+impl Mapped for proto::Task {
+    const TYPE: &'static str = "taskwatch.v1.Task";
+    fn error(&mut self) -> Option<&mut tonic_types::Status> {
+        self.error.as_mut()
+    }
+}
+
+impl Mapped for proto::Attempt {
+    const TYPE: &'static str = "taskwatch.v1.Attempt";
+    fn error(&mut self) -> Option<&mut tonic_types::Status> {
+        self.error.as_mut()
+    }
+}
+
+impl Mapped for proto::Kind {
+    const TYPE: &'static str = "taskwatch.v1.Kind";
+}
+
+impl Mapped for proto::Queue {
+    const TYPE: &'static str = "taskwatch.v1.Queue";
+}
+
 /// On one line.
-pub(super) fn compact(task: &Task) -> Result<String, Fault> {
-    write(task, Whole(CompactFormatter))
+pub(super) fn compact<M: Mapped>(message: &M) -> Result<String, Fault> {
+    write(message, Whole(CompactFormatter))
 }
 
 /// Over several lines, for people too.
-pub(super) fn pretty(task: &Task) -> Result<String, Fault> {
-    write(task, Whole(PrettyFormatter::new()))
+pub(super) fn pretty<M: Mapped>(message: &M) -> Result<String, Fault> {
+    write(message, Whole(PrettyFormatter::new()))
 }
 
-fn write(task: &Task, form: impl Formatter) -> Result<String, Fault> {
+/// The same mapping, as a document of YAML.
+pub(super) fn yaml<M: Mapped>(message: &M) -> Result<String, Fault> {
+    let json = compact(message)?;
+    let mut json = serde_json::Deserializer::from_str(&json);
+    let document = serde_saphyr::to_string(&Transcoder::new(&mut json));
+    let document = document.map_err(|why| Fault::failed(format!("cannot show YAML: {why}")))?;
+    Ok(format!("---\n{}", document.trim_end()))
+}
+
+fn write<M: Mapped>(message: &M, form: impl Formatter) -> Result<String, Fault> {
     let unshowable = |why: &dyn std::fmt::Display| {
-        Fault::failed(format!("cannot show {} as JSON: {why}", clean(&task.name)))
+        Fault::failed(format!("cannot show a {} as JSON: {}", M::TYPE, clean(&why.to_string())))
     };
-    let descriptor = TASK.clone().ok_or_else(|| unshowable(&"the compiled protos are damaged"))?;
-    let mut task = task.clone();
-    let unknown = take_unknown_details(&mut task, &descriptor);
-    let bytes = task.encode_to_vec();
-    let message = DynamicMessage::decode(descriptor, &bytes[..]).map_err(|e| unshowable(&e))?;
+    let schema = SCHEMA.as_ref().and_then(|pool| pool.get_message_by_name(M::TYPE));
+    let schema = schema.ok_or_else(|| unshowable(&"the compiled protos are damaged"))?;
+    let mut message = message.clone();
+    let unknown = take_unknown_details(&mut message, &schema);
+    let bytes = message.encode_to_vec();
+    let message = DynamicMessage::decode(schema, &bytes[..]).map_err(|e| unshowable(&e))?;
     let (mut text, options) = (Vec::new(), SerializeOptions::new());
     let mut writer = Serializer::with_formatter(&mut text, form);
     if unknown.is_empty() {
@@ -123,9 +167,9 @@ impl<F: Formatter> Formatter for Whole<F> {
 
 /// An Any of a type that nobody here knows has no JSON of its own: its bytes are
 /// shown as they are, after those that have.
-fn take_unknown_details(task: &mut Task, descriptor: &MessageDescriptor) -> Vec<Json> {
-    let Some(error) = &mut task.error else { return Vec::new() };
-    let pool = descriptor.parent_pool();
+fn take_unknown_details(message: &mut impl Mapped, schema: &MessageDescriptor) -> Vec<Json> {
+    let Some(error) = message.error() else { return Vec::new() };
+    let pool = schema.parent_pool();
     let (known, unknown): (Vec<_>, Vec<_>) =
         std::mem::take(&mut error.details).into_iter().partition(|any| {
             let name = any.type_url.rsplit('/').next().unwrap_or_default();
@@ -144,8 +188,9 @@ fn take_unknown_details(task: &mut Task, descriptor: &MessageDescriptor) -> Vec<
 mod tests {
     #[test]
     fn the_schema_is_whole() {
-        let task = super::TASK.clone().expect("a schema");
-        let pool = task.parent_pool();
-        assert!(pool.get_message_by_name("google.rpc.BadRequest").is_some());
+        let pool = super::SCHEMA.as_ref().expect("a schema");
+        for name in ["google.rpc.BadRequest", "taskwatch.v1.Attempt"] {
+            assert!(pool.get_message_by_name(name).is_some());
+        }
     }
 }

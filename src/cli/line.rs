@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::text::clean;
+use super::clean::clean;
 use crate::proto::Task;
 
 /// Percentage, message and units: `30 % step 3 of 10 (3/10 steps)`.

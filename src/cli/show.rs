@@ -3,16 +3,19 @@
 
 use std::time::Duration;
 
+use anstream::adapter::strip_str;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
 use super::{
+    clean::clean,
     exit::Fault,
     json,
     line::{detail, pace, percent, with_pace},
     out,
+    output::Format,
     pace::Pace,
-    text::{clean, state, time},
+    text::{painted_state, time},
 };
 use crate::proto::Task;
 
@@ -36,19 +39,23 @@ pub(super) struct Show {
 }
 
 enum Form {
-    Bar(ProgressBar),
+    Bar { bar: ProgressBar, label: String },
     Lines { label: String, said: String },
-    Json,
+    Data(Format),
+    Nothing,
 }
 
 impl Show {
-    /// A bar among others; its label stands before it.
+    /// A bar below others; its label stands before it.
     pub(super) fn bar(bars: &MultiProgress, label: &str) -> Self {
-        let label = if label.is_empty() { String::new() } else { format!("{} ", clean(label)) };
-        // Dressed before it is drawn for the first time.
-        let bar = ProgressBar::no_length().with_prefix(label).with_style(style(WITHOUT_PERCENT));
-        let bar = bars.add(bar);
-        Self::new(Form::Bar(bar))
+        let bar = bars.add(dressed(label));
+        Self::new(Form::Bar { bar, label: label.to_owned() })
+    }
+
+    /// A bar above another one.
+    pub(super) fn bar_before(bars: &MultiProgress, below: &ProgressBar, label: &str) -> Self {
+        let bar = bars.insert_before(below, dressed(label));
+        Self::new(Form::Bar { bar, label: label.to_owned() })
     }
 
     /// A line for each state that differs from the last one; its label stands before it.
@@ -56,9 +63,14 @@ impl Show {
         Self::new(Form::Lines { label: clean(label), said: String::new() })
     }
 
-    /// Every state as JSON, on one line.
-    pub(super) fn json() -> Self {
-        Self::new(Form::Json)
+    /// Every state as data: as JSON it is one line.
+    pub(super) fn data(format: Format) -> Self {
+        Self::new(Form::Data(format))
+    }
+
+    /// No state at all.
+    pub(super) fn nothing() -> Self {
+        Self::new(Form::Nothing)
     }
 
     fn new(form: Form) -> Self {
@@ -69,11 +81,12 @@ impl Show {
     pub(super) fn min_interval(&self) -> Duration {
         match self.form {
             // Faster than anyone reads.
-            Form::Bar(_) => Duration::from_millis(50),
+            Form::Bar { .. } => Duration::from_millis(50),
             // Every line stays.
             Form::Lines { .. } => Duration::from_millis(500),
             // Programs may want every state that there is.
-            Form::Json => Duration::ZERO,
+            Form::Data(_) => Duration::ZERO,
+            Form::Nothing => Duration::from_secs(1),
         }
     }
 
@@ -88,23 +101,38 @@ impl Show {
     /// Draws again what time alone has changed.
     pub(super) fn tick(&mut self) -> Result<(), Fault> {
         match &self.form {
-            Form::Bar(_) => self.draw(),
-            Form::Lines { .. } | Form::Json => Ok(()),
+            Form::Bar { .. } => self.draw(),
+            Form::Lines { .. } | Form::Data(_) | Form::Nothing => Ok(()),
         }
     }
 
     /// Says something beside the states.
     pub(super) fn note(&self, text: &str) {
         match &self.form {
-            Form::Bar(bar) => bar.suspend(|| out::say(text)),
-            Form::Lines { .. } | Form::Json => out::say(text),
+            Form::Bar { bar, .. } => bar.suspend(|| out::say(text)),
+            Form::Lines { .. } | Form::Data(_) | Form::Nothing => out::say(text),
         }
     }
 
     /// Leaves the last state as it stands.
     pub(super) fn close(&self) {
-        if let Form::Bar(bar) = &self.form {
+        if let Form::Bar { bar, .. } = &self.form {
             bar.abandon();
+        }
+    }
+
+    /// Takes a bar away.
+    pub(super) fn remove(&self) {
+        if let Form::Bar { bar, .. } = &self.form {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// What stands before its states.
+    pub(super) fn label(&self) -> &str {
+        match &self.form {
+            Form::Bar { label, .. } | Form::Lines { label, .. } => label,
+            Form::Data(_) | Form::Nothing => "",
         }
     }
 
@@ -113,12 +141,13 @@ impl Show {
         let rate = self.pace.units_per_second();
         let left = self.ends_at.map(|at| at.saturating_duration_since(Instant::now()));
         match &mut self.form {
-            Form::Bar(bar) => {
+            Form::Bar { bar, .. } => {
                 draw_bar(bar, task, rate, left);
                 Ok(())
             }
             Form::Lines { label, said } => {
-                let text = format!("{label} {:<9} {}", state(task), with_pace(task, rate, left));
+                let text =
+                    format!("{label} {} {}", painted_state(task, 9), with_pace(task, rate, left));
                 let text = text.trim_end().to_owned();
                 if *said == text {
                     return Ok(());
@@ -127,7 +156,9 @@ impl Show {
                 *said = text;
                 Ok(())
             }
-            Form::Json => out::line(json::compact(task)?),
+            Form::Data(Format::Yaml) => out::line(json::yaml(task)?),
+            Form::Data(_) => out::line(json::compact(task)?),
+            Form::Nothing => Ok(()),
         }
     }
 }
@@ -152,8 +183,15 @@ fn draw_bar(bar: &ProgressBar, task: &Task, rate: Option<f64>, left: Option<Dura
     // A narrow terminal cuts the end: the message, not the pace.
     let pace = pace(task, rate, left).join(", ");
     let gap = if pace.is_empty() { "" } else { "  " };
-    let text = format!("{:<9} {pace}{gap}{}", state(task), detail(task, None, None));
+    let text = format!("{} {pace}{gap}{}", painted_state(task, 9), detail(task, None, None));
+    let text = if out::has_colours() { text } else { strip_str(&text).to_string() };
     bar.set_message(text.trim_end().to_owned());
+}
+
+/// Dressed before it is drawn for the first time.
+fn dressed(label: &str) -> ProgressBar {
+    let label = if label.is_empty() { String::new() } else { format!("{} ", clean(label)) };
+    ProgressBar::no_length().with_prefix(label).with_style(style(WITHOUT_PERCENT))
 }
 
 /// Falls back to the library's own bar where a template is wrong, which a test rules

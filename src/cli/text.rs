@@ -1,29 +1,35 @@
-//! A task as people read it: in full, as a row of a table, and how it ended.
+//! A task as people read it: in full, and how it ended.
+
+use std::time::Duration;
 
 use prost::Message;
 
-use super::{explain::code_name, line::progress};
+use super::{
+    clean::clean,
+    explain::code_name,
+    line::{progress, span},
+    style,
+    times::Times,
+};
 use crate::{
     domain::{Object, Timestamp, Value},
-    proto::{Task, task::State},
+    proto::{RetryPolicy, Task, task::State},
 };
 
-/// Text from elsewhere, safe in a terminal: what would move the cursor or colour
-/// the rest is replaced, line ends too.
-pub(super) fn clean(text: &str) -> String {
-    // C1 controls and the marks that turn the writing direction are as good at
-    // hiding things as the escape character.
-    let unsafe_here = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if unsafe_here(c) { '\u{fffd}' } else { c }).collect()
+/// A state by its name on the wire.
+pub(super) fn state_name(state: i32) -> String {
+    State::try_from(state)
+        .map_or_else(|_| format!("state {state}"), |state| state.as_str_name().to_owned())
 }
 
-/// A state by its name on the wire.
+/// The state of a task, by its name.
 pub(super) fn state(task: &Task) -> String {
-    State::try_from(task.state)
-        .map_or_else(|_| format!("state {}", task.state), |state| state.as_str_name().to_owned())
+    state_name(task.state)
+}
+
+/// The same in its colour, at least so wide.
+pub(super) fn painted_state(task: &Task, width: usize) -> String {
+    style::painted(&format!("{:<width$}", state(task)), style::of(task.state))
 }
 
 pub(super) fn time(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
@@ -33,14 +39,15 @@ pub(super) fn time(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
 }
 
 /// Everything that is known of a task, a line for each thing.
-pub(super) fn full(task: &Task) -> String {
+pub(super) fn full(task: &Task, times: &Times) -> String {
     let mut text = String::new();
     let mut put = |key: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            text.push_str(&format!("{key:<11} {value}\n"));
+            let key = style::painted(&format!("{key:<11}"), style::FAINT);
+            text.push_str(&format!("{key} {value}\n"));
         }
     };
-    let at = |t: &Option<prost_types::Timestamp>| time(t.as_ref()).map(|t| t.to_string());
+    let at = |t: &Option<prost_types::Timestamp>| time(t.as_ref()).map(|t| times.full(t));
     let object = |o: &Option<prost_types::Struct>| {
         let object = o.as_ref().map(|o| Object::from_encoded(o.encode_to_vec().into()).to_json());
         object.map(|json| clean(&serde_json::Value::Object(json).to_string()))
@@ -48,7 +55,7 @@ pub(super) fn full(task: &Task) -> String {
     let some = |text: &str| Some(clean(text));
     put("name", some(&task.name));
     put("kind", some(&task.kind));
-    put("state", Some(state(task)));
+    put("state", Some(painted_state(task, 0)));
     put("progress", Some(progress(task)));
     put("error", error(task));
     put("result", result(task));
@@ -64,11 +71,30 @@ pub(super) fn full(task: &Task) -> String {
     put("priority", (task.priority != 0).then(|| task.priority.to_string()));
     let labels: Vec<String> = task.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     put("labels", some(&labels.join(" ")));
+    put("timeout", lasts(&task.attempt_timeout));
+    put("retries", task.retry_policy.as_ref().map(retries));
+    put("retention", lasts(&task.retention));
     put("revision", Some(task.revision.to_string()));
     put("input", object(&task.input));
     put("checkpoint", object(&task.checkpoint));
     text.truncate(text.trim_end().len());
     text
+}
+
+fn lasts(duration: &Option<prost_types::Duration>) -> Option<String> {
+    duration.and_then(|lasts| Duration::try_from(lasts).ok()).map(span)
+}
+
+/// What a policy says, as far as it says anything.
+fn retries(policy: &RetryPolicy) -> String {
+    let RetryPolicy { max_attempts, initial_backoff, max_backoff, backoff_multiplier } = policy;
+    let parts = [
+        (*max_attempts != 0).then(|| format!("{max_attempts} attempts")),
+        lasts(initial_backoff).map(|first| format!("first after {first}")),
+        (*backoff_multiplier != 0.0).then(|| format!("times {backoff_multiplier}")),
+        lasts(max_backoff).map(|most| format!("at most {most}")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Why its last attempt failed.
@@ -85,7 +111,7 @@ pub(super) fn result(task: &Task) -> Option<String> {
 
 /// How a task ended, once it has.
 pub(super) fn ending(task: &Task) -> String {
-    let mut text = format!("{} {}", clean(&task.name), state(task));
+    let mut text = format!("{} {}", clean(&task.name), painted_state(task, 0));
     if let (Some(start), Some(end)) = (time(task.start_time.as_ref()), time(task.end_time.as_ref()))
     {
         text.push_str(&format!(" after {:.1} s", end.since(start).as_secs_f64()));
@@ -97,24 +123,4 @@ pub(super) fn ending(task: &Task) -> String {
         text.push_str(&format!("\n  result  {result}"));
     }
     text
-}
-
-/// Tasks as a table, with its head.
-pub(super) fn table(tasks: &[Task]) -> Vec<String> {
-    let head = ["NAME", "KIND", "STATE", "CREATED", "PROGRESS"].map(str::to_owned);
-    let rows = tasks.iter().map(|task| {
-        let created = time(task.create_time.as_ref()).map(|t| t.to_string()).unwrap_or_default();
-        // To the second, which is enough to tell tasks apart.
-        let created = created.get(..19).map(|t| format!("{t}Z")).unwrap_or(created);
-        [clean(&task.name), clean(&task.kind), state(task), created, progress(task)]
-    });
-    let rows: Vec<[String; 5]> = std::iter::once(head).chain(rows).collect();
-    let widths: Vec<usize> = (0..5)
-        .map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or_default())
-        .collect();
-    let shown = |row: &[String; 5]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(shown).collect()
 }

@@ -1,39 +1,48 @@
 //! `taskwatch watch`.
 
 use super::{
-    args::{ServerArgs, task_name},
+    args::ServerArgs,
     exit::{Exit, Fault},
-    explain, follow, out,
+    follow::{self, Form},
+    live, out,
+    output::OutputArgs,
+    select::Selection,
 };
-use crate::proto::TaskView;
 
-/// Watches a task until it has ended.
+/// Watches tasks until they have ended.
 ///
-/// A live bar on a terminal, plain lines elsewhere. It survives restarts of the
-/// server: it connects again and goes on. Ctrl-C ends the watching, not the task.
-/// The exit status is the task's: 0 SUCCEEDED, 1 FAILED, 3 CANCELLED.
+/// Live bars on a terminal, plain lines elsewhere. It survives restarts of the server:
+/// it connects again and goes on. Ctrl-C ends the watching, not the tasks. The exit
+/// status is 1 if any task FAILED, else 3 if any was CANCELLED, else 0.
+///
+/// With a filter it shows whatever matches, also what is created later, until Ctrl-C;
+/// what had ended before is left out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  taskwatch watch tasks/nightly\n  \
-    taskwatch watch nightly && echo it is done\n  \
+    taskwatch watch nightly weekly && echo both are done\n  \
+    taskwatch watch --filter 'kind = \"report\"' --label env=prod\n  \
     taskwatch watch --json nightly | jq .progress.percent")]
 pub(super) struct Args {
-    /// The task, with or without "tasks/".
-    #[arg(value_parser = task_name)]
-    name: String,
-    /// Print each state as JSON, on one line.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    tasks: Selection,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     server: ServerArgs,
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
-    let (client, server) = (args.server.client()?, &args.server.server);
-    // A watch would wait for a server that is not there; who begins one wants to know.
-    let found = client.get(&args.name, TaskView::Basic).await;
-    found.map_err(|status| explain::fault(&status, server))?;
-    if out::is_terminal() && !args.json {
-        out::line(&args.name)?;
+    let (form, server) = (Form::of(&args.output)?, args.server.connect()?);
+    if let Some(filter) = args.tasks.filter() {
+        return live::watch(&server, live::What::Filter(filter), form).await;
     }
-    follow::to_the_end(&client, server, &args.name, args.json).await
+    // A watch would wait for a server that is not there; who begins one wants to know.
+    let names = args.tasks.names(&server, "").await?;
+    let [name] = &names[..] else {
+        return live::watch(&server, live::What::Names(names), form).await;
+    };
+    if out::is_terminal() && form.is_for_people() {
+        out::line(name)?;
+    }
+    follow::to_the_end(&server, name, form).await
 }

@@ -4,7 +4,10 @@
 //! A thin layer over the generated client, for the command line, for the demo and
 //! for Rust programs. It must not know of anything inside the server.
 
+mod frames;
 mod watch;
+mod watch_all;
+mod worker;
 
 use std::time::Duration;
 
@@ -14,10 +17,14 @@ use tonic::{
 };
 
 pub use watch::{Event, Watch, WatchOptions};
+pub use watch_all::{Change, WatchAll};
+pub use worker::WorkerClient;
 
 use crate::proto::{
-    CreateTaskRequest, GetTaskRequest, ListTasksRequest, ListTasksResponse, Task, TaskView,
-    UpdateTaskRequest, task::State, task_service_client::TaskServiceClient,
+    Attempt, CreateTaskRequest, DeleteTaskRequest, GetTaskRequest, Kind, ListAttemptsRequest,
+    ListKindsRequest, ListQueuesRequest, ListTasksRequest, ListTasksResponse, Queue, Task,
+    TaskView, UpdateQueueRequest, UpdateTaskRequest, task::State,
+    task_service_client::TaskServiceClient,
 };
 
 /// Where the server is by default.
@@ -28,6 +35,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A message of the server's: its own limit is 4 MiB, beside which the frame is small.
 const MESSAGE_BYTES: usize = 5 << 20;
+
+/// The most attempts that a page may hold.
+const ATTEMPTS: i32 = 100;
 
 /// Why there can be no client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +55,7 @@ pub enum AddressError {
 #[derive(Clone, Debug)]
 pub struct Client {
     service: TaskServiceClient<Channel>,
+    channel: Channel,
 }
 
 impl Client {
@@ -72,10 +83,16 @@ impl Client {
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        let service = TaskServiceClient::new(endpoint.connect_lazy())
+        let channel = endpoint.connect_lazy();
+        let service = TaskServiceClient::new(channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
-        Ok(Self { service })
+        Ok(Self { service, channel })
+    }
+
+    /// The same connection, for a worker.
+    pub fn worker(&self) -> WorkerClient {
+        WorkerClient::new(self.channel.clone())
     }
 
     /// Creates a task; it is durable when this returns.
@@ -122,16 +139,117 @@ impl Client {
     ///
     /// The server's refusal: FAILED_PRECONDITION where the task has ended otherwise.
     pub async fn cancel(&self, name: &str) -> Result<Task, Status> {
-        let task =
-            Task { name: name.to_owned(), state: State::Cancelled.into(), ..Task::default() };
+        self.to_state(name, State::Cancelled).await
+    }
+
+    /// Holds a task back, or tells its worker to pause.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal: FAILED_PRECONDITION where the task has ended.
+    pub async fn pause(&self, name: &str) -> Result<Task, Status> {
+        self.to_state(name, State::Paused).await
+    }
+
+    /// Lets a paused task go on.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal: FAILED_PRECONDITION where the task is not paused.
+    pub async fn resume(&self, name: &str) -> Result<Task, Status> {
+        self.to_state(name, State::Running).await
+    }
+
+    /// Queues a task again that FAILED or was CANCELLED.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal: FAILED_PRECONDITION where the task is in another state.
+    pub async fn retry(&self, name: &str) -> Result<Task, Status> {
+        self.to_state(name, State::Queued).await
+    }
+
+    async fn to_state(&self, name: &str, state: State) -> Result<Task, Status> {
+        let task = Task { name: name.to_owned(), state: state.into(), ..Task::default() };
         let update_mask = Some(prost_types::FieldMask { paths: vec!["state".to_owned()] });
         self.update(UpdateTaskRequest { task: Some(task), update_mask }).await
+    }
+
+    /// Removes a task that has ended.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal: NOT_FOUND unless `allow_missing`, FAILED_PRECONDITION where
+    /// the task has not ended.
+    pub async fn delete(&self, name: &str, allow_missing: bool) -> Result<(), Status> {
+        let request = DeleteTaskRequest { name: name.to_owned(), allow_missing };
+        self.service.clone().delete_task(timed(request)).await.map(|_empty| ())
+    }
+
+    /// The attempts of a task that are kept, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal: NOT_FOUND where there is no such task.
+    pub async fn attempts(&self, name: &str) -> Result<Vec<Attempt>, Status> {
+        let (mut all, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = ListAttemptsRequest {
+                name: name.to_owned(),
+                page_size: ATTEMPTS,
+                page_token: std::mem::take(&mut page_token),
+            };
+            let page = self.service.clone().list_attempts(timed(request)).await?.into_inner();
+            all.extend(page.attempts);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Every known kind, by name.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn kinds(&self) -> Result<Vec<Kind>, Status> {
+        let listed = self.service.clone().list_kinds(timed(ListKindsRequest {})).await?;
+        Ok(listed.into_inner().kinds)
+    }
+
+    /// Every queue that has live tasks, a limit or a pause, by name.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn queues(&self) -> Result<Vec<Queue>, Status> {
+        let listed = self.service.clone().list_queues(timed(ListQueuesRequest {})).await?;
+        Ok(listed.into_inner().queues)
+    }
+
+    /// Holds a queue back, or lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal.
+    pub async fn pause_queue(&self, name: &str, paused: bool) -> Result<Queue, Status> {
+        let queue = Queue { name: name.to_owned(), paused, ..Queue::default() };
+        let request = UpdateQueueRequest { queue: Some(queue), update_mask: None };
+        Ok(self.service.clone().update_queue(timed(request)).await?.into_inner())
     }
 
     /// Follows a task to its end, through restarts of the server. Nothing is sent
     /// before [`Watch::next`] is called.
     pub fn watch(&self, name: &str, options: WatchOptions) -> Watch {
         Watch::new(self.service.clone(), name.to_owned(), options)
+    }
+
+    /// Follows all tasks that `filter` matches, through restarts of the server.
+    /// Nothing is sent before [`WatchAll::event`] is called;
+    /// [`after_revision`](WatchOptions::after_revision) has no meaning here.
+    pub fn watch_all(&self, filter: &str, options: &WatchOptions) -> WatchAll {
+        WatchAll::new(self.service.clone(), filter.to_owned(), options)
     }
 }
 

@@ -1,23 +1,15 @@
 //! One task followed to its end, whatever happens to the connection.
 //!
 //! A stream that ended without a terminal state was cut, whatever its status: it
-//! is opened again with the newest revision that was seen, after a backoff with
-//! jitter, until the terminal state has come or the server says that asking again
-//! cannot help.
+//! is opened again with the newest revision that was seen, until the terminal state
+//! has come or the server says that asking again cannot help.
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Status, transport::Channel};
 
-use crate::proto::{
-    Frame, Task, TaskView, WatchTaskRequest, task_service_client::TaskServiceClient,
-};
-
-/// The first wait after a cut, before jitter; doubled with each one that follows.
-const FIRST_BACKOFF: Duration = Duration::from_millis(200);
-/// The longest wait, before jitter.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+use super::frames::{Frames, is_final};
+use crate::proto::{Task, TaskView, WatchTaskRequest, task_service_client::TaskServiceClient};
 
 /// What is watched, and how closely.
 #[derive(Clone, Debug)]
@@ -59,9 +51,7 @@ pub struct Watch {
     service: TaskServiceClient<Channel>,
     name: String,
     options: WatchOptions,
-    stream: Option<Streaming<Frame>>,
-    /// Cuts since the last message.
-    cuts: u32,
+    frames: Frames,
     ended: bool,
 }
 
@@ -71,7 +61,8 @@ impl Watch {
         name: String,
         options: WatchOptions,
     ) -> Self {
-        Self { service, name, options, stream: None, cuts: 0, ended: false }
+        let frames = Frames::new(&options);
+        Self { service, name, options, frames, ended: false }
     }
 
     /// The next state; `None` once the terminal one was given.
@@ -111,8 +102,7 @@ impl Watch {
                 Err(status)
             }
             Err(status) => {
-                self.stream = None;
-                self.cuts = self.cuts.saturating_add(1);
+                self.frames.cut();
                 Ok(Some(Event::Cut(status)))
             }
         }
@@ -120,86 +110,32 @@ impl Watch {
 
     /// The next state that is news, or why the stream is over.
     async fn state(&mut self) -> Result<Task, Status> {
-        // The server holds heartbeats back, too, until the interval is over.
-        let heartbeat = self.options.heartbeat_interval.max(Duration::from_secs(1));
-        let patience = (3 * heartbeat).max(self.options.min_interval + 2 * heartbeat);
-        let silent = |_| Status::unavailable("the server has gone silent");
-        if self.stream.is_none() {
-            sleep(backoff(self.cuts, rand::random())).await;
-            let call = self.service.watch_task(self.request());
-            self.stream = Some(timeout(patience, call).await.map_err(silent)??.into_inner());
-        }
-        let cut = || Status::unavailable("the stream ended before the task did");
-        let stream = self.stream.as_mut().ok_or_else(cut)?;
         loop {
-            let frame = timeout(patience, stream.message()).await.map_err(silent)??;
-            let event = frame.ok_or_else(cut)?.event();
-            let task = event.map_err(|error| Status::internal(error.to_string()))?.task;
-            self.cuts = 0;
+            let (service, request) = (&mut self.service, self.options.request(&self.name));
+            let event = self.frames.next(|| service.watch_task(request)).await?;
             // A heartbeat says what is known already. Where the server counts from
             // less (an older backup, a task made anew), what it says is news.
             let known = self.options.after_revision;
-            if let Some(task) = task.filter(|t| t.revision != known || t.end_time.is_some()) {
+            if let Some(task) = event.task.filter(|t| t.revision != known || t.end_time.is_some()) {
                 return Ok(task);
             }
         }
     }
+}
 
-    fn request(&self) -> WatchTaskRequest {
-        let WatchOptions { after_revision, view, min_interval, heartbeat_interval } = self.options;
-        // Both are at most an hour by the server's limits, so that neither overflows.
-        let wire =
-            |span: Duration| prost_types::Duration::try_from(span).ok().filter(|_| !span.is_zero());
+impl WatchOptions {
+    fn request(&self, name: &str) -> WatchTaskRequest {
         WatchTaskRequest {
-            name: self.name.clone(),
-            after_revision,
-            view: view.into(),
-            min_interval: wire(min_interval),
-            heartbeat_interval: wire(heartbeat_interval),
+            name: name.to_owned(),
+            after_revision: self.after_revision,
+            view: self.view.into(),
+            min_interval: wire(self.min_interval),
+            heartbeat_interval: wire(self.heartbeat_interval),
         }
     }
 }
 
-/// Whether asking again cannot help.
-fn is_final(code: Code) -> bool {
-    match code {
-        Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::Unauthenticated => true,
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::ResourceExhausted
-        | Code::Aborted
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => false,
-    }
-}
-
-/// How long to wait after so many cuts: at least half of the backoff, so that a
-/// server that refuses at once is not stormed; the other half by chance (`jitter`, 0
-/// to 1), so that many watchers do not come back at one time.
-fn backoff(cuts: u32, jitter: f64) -> Duration {
-    let Some(doublings) = cuts.checked_sub(1) else { return Duration::ZERO };
-    let whole = FIRST_BACKOFF.saturating_mul(1 << doublings.min(16)).min(LONGEST_BACKOFF);
-    whole.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn backoff_grows_to_its_bound_with_jitter() {
-        let most: Vec<u128> = (0..9).map(|n| backoff(n, 1.0).as_millis()).collect();
-        assert_eq!(most, [0, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
-        assert_eq!(backoff(u32::MAX, 0.0), LONGEST_BACKOFF / 2);
-    }
+/// An interval as it is asked for; at most an hour by the server's limits.
+pub(super) fn wire(span: Duration) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(span).ok().filter(|_| !span.is_zero())
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json};
 use tokio::{sync::watch, time::Instant};
 
-use super::{board::means_lost, outbox::Outbox};
+use super::{
+    board::{Assignment, means_lost},
+    outbox::Outbox,
+};
 use crate::{
-    clock,
-    domain::{Error, Lease, Name, ProgressReport, State, TaskId, TimeLimit, Timestamp, Token},
-    tasks::{Answer, Leased},
+    domain::{Error, Name, ProgressReport, State, TaskId, TimeLimit, Timestamp, Token},
+    tasks::Answer,
 };
 
 /// What is wanted of a running job.
@@ -114,36 +116,31 @@ impl Reckoning {
 }
 
 impl Attempt {
-    /// `None` where the task came without a lease, which is a fault of the store.
-    pub(super) fn new(leased: Leased) -> Option<Self> {
-        let Leased { task, input } = leased;
-        let &Lease { token, expire_time, limit, .. } = task.lease()?;
-        let time = Reckoning {
-            began: task.start_time.unwrap_or_else(clock::now),
-            received: Instant::now(),
-        };
+    pub(super) fn new(assigned: Assignment) -> Self {
+        let Assignment { id, kind, attempt, state, token, .. } = assigned;
+        let time = Reckoning { began: assigned.start_time, received: Instant::now() };
         let control = Control {
-            asked: task.state(),
+            asked: state,
             timed_out: false,
             released: false,
             lost: false,
-            expires: time.instant(expire_time),
-            limit: time.limit(limit),
+            expires: time.instant(assigned.expire_time),
+            limit: time.limit(assigned.limit),
             stop_by: None,
             abandon_at: None,
         };
-        Some(Self {
-            id: task.id.clone(),
-            kind: task.kind.clone(),
-            number: task.attempt,
+        Self {
+            id,
+            kind,
+            number: attempt,
             token,
-            input: input.map(|input| input.to_json()).unwrap_or_default(),
-            checkpoint: task.checkpoint.as_ref().map(|checkpoint| checkpoint.to_json()),
-            kept_progress: task.progress.as_ref().map(|progress| progress.report.clone()),
+            input: assigned.input,
+            checkpoint: assigned.checkpoint,
+            kept_progress: assigned.kept_progress,
             outbox: Outbox::new(),
             control: watch::Sender::new(control),
             time,
-        })
+        }
     }
 
     pub(super) fn control(&self) -> Control {

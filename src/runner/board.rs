@@ -1,28 +1,82 @@
-//! What a runner needs of [`Tasks`], and no more: the same three calls that remote
-//! workers make. A seam, so that faults of the store can be played in tests.
+//! What a runner needs of where its tasks come from, and no more: the same three
+//! calls that remote workers make. [`Tasks`] answers them inside the server; a worker
+//! on the command line asks a server, and tests play faults of the store.
 
 use futures_util::future::BoxFuture;
+use serde_json::{Map, Value as Json};
 use tokio::sync::broadcast;
 
 use crate::{
-    domain::{Error, Finish, Report, TaskId},
+    clock,
+    domain::{
+        Error, Finish, Lease, Name, ProgressReport, Report, State, TaskId, TimeLimit, Timestamp,
+        Token,
+    },
     tasks::{Answer, LeaseRequest, Leased, Tasks},
 };
 
-pub(super) trait Board: Send + Sync + 'static {
-    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Vec<Leased>, Error>>;
+pub(crate) trait Board: Send + Sync + 'static {
+    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Vec<Assignment>, Error>>;
 
     fn report(&self, reports: Vec<(TaskId, Report)>) -> BoxFuture<'_, Vec<Result<Answer, Error>>>;
 
     fn finish(&self, outcomes: Vec<(TaskId, Finish)>) -> BoxFuture<'_, Vec<Result<(), Error>>>;
 
-    /// Tasks of which a report would be answered with something else from now on.
-    fn steered(&self) -> broadcast::Receiver<TaskId>;
+    /// Where that is told: tasks of which a report would be answered with something else
+    /// from now on.
+    fn steered(&self) -> Option<broadcast::Receiver<TaskId>> {
+        None
+    }
+}
+
+/// A task that is in a worker's hands now: all that running it takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    pub(crate) id: TaskId,
+    pub(crate) kind: Name,
+    pub(crate) attempt: u32,
+    pub(crate) state: State,
+    pub(crate) token: Token,
+    /// The lease began and ends, by the clock of who gave it.
+    pub(crate) start_time: Timestamp,
+    pub(crate) expire_time: Timestamp,
+    pub(crate) limit: TimeLimit,
+    pub(crate) input: Map<String, Json>,
+    pub(crate) checkpoint: Option<Map<String, Json>>,
+    /// What stood before this attempt.
+    pub(crate) kept_progress: Option<ProgressReport>,
+}
+
+impl Assignment {
+    /// `None` where the task came without a lease, which is a fault of the store.
+    pub(super) fn of(leased: Leased) -> Option<Self> {
+        let Leased { task, input } = leased;
+        let Some(&Lease { token, expire_time, limit, .. }) = task.lease() else {
+            tracing::error!(task = %task.id, "was handed out without a lease");
+            return None;
+        };
+        Some(Self {
+            id: task.id.clone(),
+            kind: task.kind.clone(),
+            attempt: task.attempt,
+            state: task.state(),
+            token,
+            start_time: task.start_time.unwrap_or_else(clock::now),
+            expire_time,
+            limit,
+            input: input.map(|input| input.to_json()).unwrap_or_default(),
+            checkpoint: task.checkpoint.as_ref().map(|checkpoint| checkpoint.to_json()),
+            kept_progress: task.progress.as_ref().map(|progress| progress.report.clone()),
+        })
+    }
 }
 
 impl Board for Tasks {
-    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Vec<Leased>, Error>> {
-        Box::pin(Self::lease(self, request))
+    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Vec<Assignment>, Error>> {
+        Box::pin(async {
+            let leased = Self::lease(self, request).await?;
+            Ok(leased.into_iter().filter_map(Assignment::of).collect())
+        })
     }
 
     fn report(&self, reports: Vec<(TaskId, Report)>) -> BoxFuture<'_, Vec<Result<Answer, Error>>> {
@@ -33,8 +87,8 @@ impl Board for Tasks {
         Box::pin(Self::finish(self, outcomes))
     }
 
-    fn steered(&self) -> broadcast::Receiver<TaskId> {
-        Self::steered(self)
+    fn steered(&self) -> Option<broadcast::Receiver<TaskId>> {
+        Some(Self::steered(self))
     }
 }
 

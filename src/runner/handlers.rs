@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::{Handler, demo, program::Program};
 use crate::{
-    config::Config,
+    config::{Config, ProgramConfig},
     domain::{EXTERNAL, Error, NAME_RULE, Name},
 };
 
@@ -30,12 +30,21 @@ impl Handlers {
         let mut handlers = Self::none().with(demo::KIND, demo::run)?;
         for (kind, settings) in &config.kinds {
             if let Some(program) = &settings.program {
-                let program = Program::new(program)
-                    .map_err(|why| Error::invalid(format!("kinds.{kind}.command"), why))?;
-                handlers = handlers.with(kind, program)?;
+                handlers = handlers.with_program(kind, program)?;
             }
         }
         Ok(handlers)
+    }
+
+    /// With a program for one more kind.
+    ///
+    /// # Errors
+    ///
+    /// As for [`builtin`](Self::builtin) and [`with`](Self::with).
+    pub fn with_program(self, kind: &str, program: &ProgramConfig) -> Result<Self, Error> {
+        let program = Program::new(program)
+            .map_err(|why| Error::invalid(format!("kinds.{kind}.command"), why))?;
+        self.with(kind, program)
     }
 
     /// With a handler for one more kind; it takes the place of one that is there.

@@ -33,14 +33,16 @@ pub use attempt::Wanted;
 pub use handler::{Handler, HandlerError};
 pub use handlers::Handlers;
 pub use job::Job;
+pub(crate) use program::glance::{Glance, Seen};
 pub use program::template::Template;
 pub use progress::Progress;
 
-use self::{attempt::Attempt, board::Board, controls::Running};
+pub(crate) use self::board::{Assignment, Board};
+use self::{attempt::Attempt, controls::Running};
 use crate::{
     config::RunnerConfig,
     domain::{Finish, Name, Outcome, Report, limits},
-    tasks::{LeaseRequest, Leased, Tasks},
+    tasks::{LeaseRequest, Tasks},
 };
 
 /// How long one call waits for tasks.
@@ -87,7 +89,8 @@ impl Runner {
         Self::on(Arc::new(tasks), handlers, config)
     }
 
-    fn on(board: Arc<dyn Board>, handlers: Handlers, config: RunnerConfig) -> Self {
+    /// The same, with tasks from elsewhere.
+    pub(crate) fn on(board: Arc<dyn Board>, handlers: Handlers, config: RunnerConfig) -> Self {
         let inner = Arc::new(Inner {
             board,
             handlers,
@@ -169,19 +172,17 @@ impl Inner {
         }
     }
 
-    async fn take(self: &Arc<Self>, leases: Vec<Leased>, mut permits: OwnedSemaphorePermit) {
+    async fn take(self: &Arc<Self>, leases: Vec<Assignment>, mut permits: OwnedSemaphorePermit) {
         if self.stopping.is_cancelled() {
             return self.give_back(leases).await;
         }
-        for leased in leases {
-            let id = leased.task.id.clone();
-            let handler = self.handlers.get(&leased.task.kind).cloned();
-            let (Some(handler), Some(attempt)) = (handler, Attempt::new(leased)) else {
-                tracing::error!(task = %id, "was leased, but cannot be run here");
+        for assigned in leases {
+            let Some(handler) = self.handlers.get(&assigned.kind).cloned() else {
+                tracing::error!(task = %assigned.id, "was leased, but nothing here runs its kind");
                 continue;
             };
             let permit = permits.split(1);
-            let attempt = Arc::new(attempt);
+            let attempt = Arc::new(Attempt::new(assigned));
             let seat = self.running.add(attempt.clone());
             let (board, stop_grace) = (self.board.clone(), self.config.stop_grace);
             self.attempts.spawn(async move {
@@ -193,13 +194,12 @@ impl Inner {
     }
 
     /// Leases that came while the runner stopped.
-    async fn give_back(&self, leases: Vec<Leased>) {
+    async fn give_back(&self, leases: Vec<Assignment>) {
         let outcomes: Vec<_> = leases
             .into_iter()
-            .filter_map(|leased| {
-                let token = leased.task.lease()?.token;
+            .map(|Assignment { id, token, .. }| {
                 let report = Report { token, progress: None, checkpoint: None };
-                Some((leased.task.id.clone(), Finish { report, outcome: Outcome::Released }))
+                (id, Finish { report, outcome: Outcome::Released })
             })
             .collect();
         if outcomes.is_empty() {

@@ -32,7 +32,7 @@ fn one(test: &Test) -> Expr {
             let number = i16::try_from(state.number()).unwrap_or_default();
             compare(task("state"), is(*equal), number)
         }
-        Test::Name { equal, id } => compare(task("id"), is(*equal), id.as_str()),
+        Test::Name(by, id) => compare(task("id"), *by, id.as_str()),
         Test::Text(field, by, value) => match field {
             TextField::Kind => compare(task("kind"), *by, value.as_str()),
             TextField::Queue => compare(task("queue"), *by, value.as_str()),

@@ -100,12 +100,19 @@ async fn rows(
         let values = keys.iter().map(|key| key.unwrap_or(-i64::MAX)).chain([*row]).collect();
         behind(&mut select, &sorted, values);
     }
+    // Few can match a range of names: they are found by their names, then sorted. As
+    // an expression the key is no reason to run along its index instead.
+    let by_name = list.filter.has_name_range();
     for (column, direction) in &sorted {
         let sort = match direction {
             Direction::Ascending => Sort::Asc,
             Direction::Descending => Sort::Desc,
         };
-        select.order_by(*column, sort);
+        if by_name {
+            select.order_by_expr(Expr::col(*column).add(0), sort);
+        } else {
+            select.order_by(*column, sort);
+        }
     }
     select.limit(list.limit as u64 + 1);
     let found = in_time(async { Ok(db.query_all(&select).await?) }).await?;

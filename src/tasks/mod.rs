@@ -201,12 +201,15 @@ impl Tasks {
                 return Ok(());
             }
         }
+        let known = kinds.known(settings);
+        let near = known.iter().find(|known| strsim::damerau_levenshtein(known, kind) <= 2);
+        let meant = near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
         Err(Error::invalid(
             format!("{}task.kind", create.path),
             format!(
-                "nothing has ever served the kind \"{kind}\": known are {}; start a worker for \
-                 it, or set kinds.accept_unknown",
-                kinds.known(settings).iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
+                "nothing has ever served the kind \"{kind}\": {meant}Known are {}; start a \
+                 worker for it, or set kinds.accept_unknown",
+                known.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
             ),
         ))
     }

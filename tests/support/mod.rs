@@ -8,6 +8,7 @@
 pub mod db;
 pub mod engine;
 pub mod postgres;
+pub mod tmux;
 
 use std::{
     fs::{self, File},

@@ -46,13 +46,8 @@ pub enum Test {
         /// Which.
         state: State,
     },
-    /// This very task, or any other.
-    Name {
-        /// It, and not another.
-        equal: bool,
-        /// Which.
-        id: TaskId,
-    },
+    /// A task's own name; ids compare as bytes.
+    Name(Comparison, TaskId),
     /// A text, compared as bytes.
     Text(TextField, Comparison, String),
     /// A whole number.
@@ -159,6 +154,18 @@ impl Filter {
             Condition::Test(_) | Condition::All(_) | Condition::Any(_) | Condition::Not(_) => None,
         }
     }
+
+    /// Whether only names from one range can match, as those with a common beginning.
+    pub fn has_name_range(&self) -> bool {
+        let Some(Condition::All(each)) = &self.root else { return false };
+        let bounded = |bounds: [Comparison; 2]| {
+            each.iter().any(
+                |part| matches!(part, Condition::Test(Test::Name(by, _)) if bounds.contains(by)),
+            )
+        };
+        bounded([Comparison::Greater, Comparison::GreaterOrEqual])
+            && bounded([Comparison::Less, Comparison::LessOrEqual])
+    }
 }
 
 impl Condition {
@@ -227,7 +234,10 @@ impl Test {
         };
         let test = match self {
             Self::State { equal, state } => Ok(Self::State { equal: !equal, state }),
-            Self::Name { equal, id } => Ok(Self::Name { equal: !equal, id }),
+            Self::Name(by, id) => match turned(by) {
+                Some(by) => Ok(Self::Name(by, id)),
+                None => Err(Self::Name(by, id)),
+            },
             Self::Text(field, by, value) => match turned(by) {
                 Some(by) => Ok(Self::Text(field, by, value)),
                 None => Err(Self::Text(field, by, value)),
@@ -255,7 +265,7 @@ impl Test {
     fn holds(&self, task: &Task) -> bool {
         match self {
             Self::State { equal, state } => (task.state() == *state) == *equal,
-            Self::Name { equal, id } => (task.id == *id) == *equal,
+            Self::Name(by, id) => by.holds(Some(&task.id), id),
             Self::Text(field, by, value) => {
                 let present = match field {
                     TextField::Kind => Some(task.kind.as_str()),

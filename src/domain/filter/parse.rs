@@ -140,11 +140,11 @@ impl Parser {
                 Ok(Test::State { equal, state: self.state()? })
             }
             "name" => {
-                let equal = self.equality("name")?;
+                let (_, by) = self.comparison("name")?;
                 let (at, text) = self.text("name", "tasks/x")?;
                 let id = text.strip_prefix("tasks/").and_then(Name::new);
                 let id = id.ok_or_else(|| wrong(at, "a name is written \"tasks/{task}\""))?;
-                Ok(Test::Name { equal, id })
+                Ok(Test::Name(by, id))
             }
             "kind" => self.text_field(TextField::Kind),
             "queue" => self.text_field(TextField::Queue),

@@ -44,6 +44,7 @@ fn what_a_filter_says() {
         "kind > \"dem\" AND kind < \"demp\"",
         "priority >= 5 AND priority > -5 AND attempt = 1",
         "name = \"tasks/a\"",
+        "name >= \"tasks/a\"",
         "labels.env = \"prod\" AND labels:env AND labels:\"a b\"",
         "labels.env:\"prod\"",
         "labels.\"a b\" = \"ä\\\"\\\\\"",
@@ -191,8 +192,7 @@ fn any_test() -> impl Strategy<Value = Test> {
     prop_oneof![
         (any::<bool>(), prop::sample::select(State::ALL.to_vec()))
             .prop_map(|(equal, state)| Test::State { equal, state }),
-        (any::<bool>(), name)
-            .prop_map(|(equal, id)| Test::Name { equal, id: Name::new(id).unwrap() }),
+        (any_comparison(), name).prop_map(|(by, id)| Test::Name(by, Name::new(id).unwrap())),
         (
             prop::sample::select(vec![TextField::Kind, TextField::Queue, TextField::Worker]),
             any_comparison(),

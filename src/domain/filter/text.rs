@@ -51,7 +51,7 @@ impl Display for Test {
         let sign = |equal: bool| if equal { Comparison::Equal } else { Comparison::NotEqual };
         match self {
             Self::State { equal, state } => write!(f, "state {} {}", sign(*equal), state.name()),
-            Self::Name { equal, id } => write!(f, "name {} \"tasks/{id}\"", sign(*equal)),
+            Self::Name(by, id) => write!(f, "name {by} \"tasks/{id}\""),
             Self::Text(field, by, value) => write!(f, "{} {by} {}", field.name(), Quoted(value)),
             Self::Number(field, by, value) => write!(f, "{} {by} {value}", field.name()),
             Self::Time(field, by, value) => write!(f, "{} {by} \"{value}\"", field.name()),

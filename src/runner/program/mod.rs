@@ -2,6 +2,7 @@
 //! own. No shell sees the input, nothing of it survives the server, and its output
 //! is always drained, however much that is.
 
+pub(super) mod glance;
 mod guard;
 mod lines;
 mod output;

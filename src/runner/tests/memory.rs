@@ -23,7 +23,10 @@ use crate::{
         Context, Error, Event, Finish, Grant, KindDefaults, Lease, Name, NewTask, Object, Patch,
         Report, RetryPolicy, State, Task, TaskId, Timestamp, Token, apply, create,
     },
-    runner::{attempt::Attempt, board::Board},
+    runner::{
+        attempt::Attempt,
+        board::{Assignment, Board},
+    },
     tasks::{Answer, LeaseRequest, Leased},
 };
 
@@ -62,7 +65,8 @@ pub(in crate::runner) fn attempt(input: &Json, checkpoint: Option<&Json>) -> Arc
         by_runner: true,
     });
     let task = apply(&task, &lease, &context(now)).unwrap().unwrap();
-    Arc::new(Attempt::new(Leased { task: task.into(), input: Some(object(input)) }).unwrap())
+    let leased = Leased { task: task.into(), input: Some(object(input)) };
+    Arc::new(Attempt::new(Assignment::of(leased).unwrap()))
 }
 
 fn context(now: Timestamp) -> Context<'static> {
@@ -197,7 +201,7 @@ impl Memory {
 pub(super) struct Seam(pub(super) Arc<Memory>);
 
 impl Board for Seam {
-    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Vec<Leased>, Error>> {
+    fn lease(&self, request: LeaseRequest) -> BoxFuture<'_, Result<Vec<Assignment>, Error>> {
         Box::pin(async move {
             let end = Instant::now() + request.wait;
             loop {
@@ -207,7 +211,7 @@ impl Board for Seam {
                 }
                 let leases = self.0.lease_now(&request);
                 if !leases.is_empty() || Instant::now() >= end {
-                    return Ok(leases);
+                    return Ok(leases.into_iter().filter_map(Assignment::of).collect());
                 }
                 let _news = timeout(Duration::from_millis(100), news).await;
             }
@@ -231,13 +235,6 @@ impl Board for Seam {
             tokio::task::yield_now().await;
             answers
         })
-    }
-
-    /// Nobody tells: it hears of it when it reports.
-    fn steered(&self) -> tokio::sync::broadcast::Receiver<TaskId> {
-        let (sender, receiver) = tokio::sync::broadcast::channel(1);
-        drop(sender);
-        receiver
     }
 
     fn finish(&self, outcomes: Vec<(TaskId, Finish)>) -> BoxFuture<'_, Vec<Result<(), Error>>> {
