@@ -7,7 +7,7 @@ mod support;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use sea_orm::{ConnectionTrait, Database};
+use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
 use serde_json::json;
 use support::{
     Client, PATIENCE, Server, ask, create, get, next, postgres::Cluster, task, to_the_end, until,
@@ -484,4 +484,50 @@ async fn a_long_silence_heals() {
     }
     assert_eq!(removed, names[..2].iter().cloned().collect());
     assert_eq!(came, BTreeSet::from([new.name]));
+}
+
+/// A listener that hears nothing any more, and no error either: what it misses comes all the
+/// same, and it is replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deaf_listener_is_replaced() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let database = support::postgres::database().await;
+    let (a, c) = (replica(&database, SERVES).await, replica(&database, SERVES).await);
+    let listeners = async || -> BTreeSet<i32> {
+        let connection = Database::connect(&database).await.expect("connected");
+        let sql = "SELECT pid FROM pg_stat_activity \
+             WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+        let rows = connection
+            .query_all_raw(Statement::from_string(DbBackend::Postgres, sql))
+            .await
+            .expect("read");
+        connection.close().await.expect("closed");
+        rows.iter().map(|row| row.try_get_by_index(0).expect("a pid")).collect()
+    };
+    let signal = |pids: &BTreeSet<i32>, signal| {
+        for pid in pids {
+            kill_process(Pid::from_raw(*pid).expect("a pid"), signal).expect("signalled");
+        }
+    };
+    let begin = Instant::now();
+    let deaf = loop {
+        let found = listeners().await;
+        assert!(begin.elapsed() < PATIENCE, "{found:?}");
+        if found.len() == 2 {
+            break found;
+        }
+    };
+    let mut client = a.client();
+    let created = client.create_task(external()).await.unwrap().into_inner();
+    let mut stream = c.client().watch_task(watch(&created.name)).await.unwrap().into_inner();
+    next(&mut stream).await.unwrap();
+    signal(&deaf, Signal::STOP);
+    ask(&mut client, &created.name, State::Cancelled).await.unwrap();
+    let ended = until(&mut stream, |task| task.end_time.is_some()).await.unwrap();
+    assert_eq!(ended.state(), State::Cancelled);
+    while listeners().await.difference(&deaf).count() < 2 {
+        assert!(begin.elapsed() < PATIENCE, "they are not replaced");
+        sleep(Duration::from_millis(100)).await;
+    }
+    signal(&deaf, Signal::CONT);
 }
