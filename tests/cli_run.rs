@@ -94,14 +94,20 @@ async fn a_real_tree_goes_through_untouched() {
 #[tokio::test(flavor = "multi_thread")]
 async fn percentages_are_seen_while_it_runs() {
     let server = Server::start().await;
-    let script = "printf '10%%\\r'; printf ' 42%% copying\\r' >&2; while ! test -e go; do sleep 0.02; done; echo out; echo err >&2; exit 3";
+    let script = "printf '10%%\\r'; while ! test -e one; do sleep 0.02; done; \
+                  printf ' 42%% copying\\r' >&2; while ! test -e go; do sleep 0.02; done; \
+                  echo out; echo err >&2; exit 3";
     let child = start(&server, &["--id", "a"], &["sh", "-c", script]);
     created(&server, "a").await;
-    follow(&server.address, "tasks/a", |task| {
-        let progress = task.progress.clone().unwrap_or_default();
-        task.state() == State::Running && progress.percent == Some(42.0)
-    })
-    .await;
+    let seen = |percent: f64| {
+        move |task: &Task| {
+            let progress = task.progress.clone().unwrap_or_default();
+            task.state() == State::Running && progress.percent == Some(percent)
+        }
+    };
+    follow(&server.address, "tasks/a", seen(10.0)).await;
+    fs::write(server.folder().join("one"), "").expect("written");
+    follow(&server.address, "tasks/a", seen(42.0)).await;
     fs::write(server.folder().join("go"), "").expect("written");
     let ran = done(child).await;
     assert_eq!((ran.status.code(), &*ran.stdout), (Some(3), &b"10%\rout\n"[..]));

@@ -22,10 +22,10 @@ pub(crate) trait Board: Send + Sync + 'static {
 
     fn finish(&self, outcomes: Vec<(TaskId, Finish)>) -> BoxFuture<'_, Vec<Result<(), Error>>>;
 
-    /// Where that is told: tasks of which a report would be answered with something else
-    /// from now on.
-    fn steered(&self) -> Option<broadcast::Receiver<TaskId>> {
-        None
+    /// Tasks of which a report would be answered with something else from now on. Where
+    /// nobody tells, it is heard of by the next report.
+    fn steered(&self) -> broadcast::Receiver<TaskId> {
+        broadcast::channel(1).1
     }
 }
 
@@ -87,8 +87,8 @@ impl Board for Tasks {
         Box::pin(Self::finish(self, outcomes))
     }
 
-    fn steered(&self) -> Option<broadcast::Receiver<TaskId>> {
-        Some(Self::steered(self))
+    fn steered(&self) -> broadcast::Receiver<TaskId> {
+        Self::steered(self)
     }
 }
 

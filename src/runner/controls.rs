@@ -10,12 +10,12 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, broadcast},
+    sync::Notify,
     time::{MissedTickBehavior, interval},
 };
 
 use super::{attempt::Attempt, board::Board};
-use crate::domain::{Report, TaskId, Token, limits};
+use crate::domain::{Report, Token, limits};
 
 const ROUND: Duration = Duration::from_millis(400);
 
@@ -84,7 +84,7 @@ pub(super) async fn keep(board: Arc<dyn Board>, running: Arc<Running>) {
         tokio::select! {
             _ = rounds.tick() => running.until(|attempts| !attempts.is_empty()).await,
             // Too far behind with these, it goes round all.
-            Ok(id) = next(&mut steered) => {
+            Ok(id) = steered.recv() => {
                 let of_it = running.all().into_iter().filter(|attempt| attempt.id == id);
                 let of_it: Vec<_> = of_it.collect();
                 if !of_it.is_empty() {
@@ -96,15 +96,6 @@ pub(super) async fn keep(board: Arc<dyn Board>, running: Arc<Running>) {
         for some in running.all().chunks(limits::BATCH) {
             round(board.as_ref(), some).await;
         }
-    }
-}
-
-async fn next(
-    steered: &mut Option<broadcast::Receiver<TaskId>>,
-) -> Result<TaskId, broadcast::error::RecvError> {
-    match steered {
-        Some(steered) => steered.recv().await,
-        None => std::future::pending().await,
     }
 }
 

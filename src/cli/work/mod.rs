@@ -4,11 +4,12 @@ mod board;
 
 use std::{io, sync::Arc, time::Duration};
 
+use tokio::time::sleep;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use self::board::RemoteBoard;
 use super::{
-    args::{self, ServerArgs},
+    args::{self, Server, ServerArgs},
     complete,
     exit::{Exit, Fault},
     out,
@@ -23,6 +24,8 @@ use crate::{
 
 /// How long a stop may take beyond the grace of a command.
 const AFTER_GRACE: Duration = Duration::from_secs(5);
+/// Until the server is asked again whether it knows the kind.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Runs a command for every task of a kind: a worker in one line.
 ///
@@ -98,6 +101,18 @@ fn wrong(error: &Error) -> Fault {
     Fault::usage(format!("this cannot be served: {}", each.join("; ")))
 }
 
+/// Waits until the server knows that the kind is served: from then on it takes tasks
+/// of it.
+async fn known(server: &Server, kind: &str) {
+    loop {
+        let kinds = server.client.kinds().await.unwrap_or_default();
+        if kinds.iter().any(|known| known.kind == kind && known.workers > 0) {
+            return;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
 pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     telemetry::start(LogFormat::Text, "warn", BoxMakeWriter::new(io::stderr))
         .map_err(Fault::usage)?;
@@ -121,8 +136,13 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     };
     let board = RemoteBoard::new(server.client.worker(), args.queues);
     let runner = Runner::on(Arc::new(board), handlers, config);
-    out::say(format!("{} serves {} of {}", runner.worker(), args.kind, server.address));
-    stop.asked().await;
+    tokio::select! {
+        () = known(&server, &args.kind) => {
+            out::say(format!("{} serves {} of {}", runner.worker(), args.kind, server.address));
+            stop.asked().await;
+        }
+        () = stop.asked() => {}
+    }
     tokio::select! {
         () = runner.stop(args.stop_grace + AFTER_GRACE) => Ok(Exit::Done),
         () = stop.asked() => Err(Fault::failed("stopped at once: its leases will run out")),
