@@ -417,3 +417,22 @@ async fn a_commit_is_known_by_what_it_told() {
     assert!(!writer.became("1000000000").await);
     drop(reader);
 }
+
+/// A replica that stops in the middle of a transaction holds nobody up for good, and finds
+/// out that it was too late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_locked_is_let_go() {
+    let db = Db::postgres().await;
+    let (mut stopped, reader) = store::open(db.url()).await.expect("opened");
+    let (mut other, _) = store::open(db.url()).await.expect("opened");
+    create(&mut stopped, vec![created(&new_task("t"), reader.now().await.unwrap())]).await;
+    let wanted = Wanted { ids: [name("t")].into(), ..Wanted::default() };
+    let mut transaction = stopped.begin().await.expect("begun");
+    transaction.load(&wanted).await.expect("loaded");
+    let mut next = other.begin().await.expect("begun");
+    assert!(next.load(&wanted).await.expect("had in time").tasks.contains_key(&name("t")));
+    next.commit().await.expect("committed");
+    let late = transaction.commit().await.expect_err("too late");
+    assert!(matches!(late, StoreError::Unavailable(_)), "{late:?}");
+    stopped.begin().await.expect("on a new connection").rollback().await.expect("undone");
+}

@@ -4,8 +4,8 @@ use sea_orm::Value as Sql;
 
 use super::{
     Name, Reader, StoreError, Timestamp, Transaction,
-    connection::{execute, placeholders, query, read, shaped},
     rows::{failure_from, failure_sql},
+    statements::{execute, placeholders, query, read, shaped},
 };
 use crate::domain::{ATTEMPTS_KEPT, Attempt, AttemptEnd, State, TaskId};
 

@@ -8,8 +8,8 @@ use prost::Message;
 
 use super::{
     Due, Gone, Lane, Name, Notice, StoreError, Timestamp, Transaction,
-    connection::{execute, placeholders, query, shaped},
     pick::name,
+    statements::{execute, placeholders, query, shaped},
 };
 
 /// The channel of the notifications.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Lane, Name, Reader, StoreError, Timestamp, Transaction,
-    connection::{execute, is_postgres, query, read},
     pick::name,
+    statements::{execute, is_postgres, query, read},
 };
 
 /// Tells our advisory locks from those of others on the same database.

@@ -9,22 +9,18 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult,
-    Statement, Value as Sql,
+    ConnectOptions, Database, DatabaseConnection,
     sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
 };
 use sea_orm_migration::MigratorTrait;
+use tokio::time::sleep;
 
-use tokio::time::{Instant, sleep};
+use super::{
+    Feed, Reader, StoreError, Writer,
+    schema::Migrator,
+    statements::{TRIED_EVERY, WAITED_FOR, execute, first, in_time, is_postgres, query},
+};
 
-use super::{Feed, Reader, StoreError, Writer, schema::Migrator};
-use crate::{clock, domain::Timestamp};
-
-/// No statement may take longer: a server that has vanished gives no error.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a call waits for a database that went away, and how often it is tried.
-const WAITED_FOR: Duration = Duration::from_secs(3);
-const TRIED_EVERY: Duration = Duration::from_millis(100);
 /// One replica at a time brings the schema up to date: an advisory lock.
 const MIGRATION: i64 = 0x7461_736b_0001;
 /// Connections that read.
@@ -303,116 +299,4 @@ async fn checkpoints(path: PathBuf, reader: DatabaseConnection) {
             tracing::warn!(%error, "the write-ahead log could not be emptied");
         }
     }
-}
-
-/// Runs a call to the database, but not for ever.
-pub(super) async fn in_time<T>(
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    tokio::time::timeout(STATEMENT_TIMEOUT, call)
-        .await
-        .unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer in time".into())))
-}
-
-/// The rows of a query. Placeholders are `$1`, `$2`, … for both databases, but for
-/// long lists: see [`placeholders`].
-pub(super) async fn query(
-    db: &impl ConnectionTrait,
-    sql: &str,
-    values: impl IntoIterator<Item = Sql>,
-) -> Result<Vec<QueryResult>, StoreError> {
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
-    in_time(async { Ok(db.query_all_raw(statement).await?) }).await
-}
-
-/// As [`query`], outside of any transaction: waits a little for a database that went away.
-pub(super) async fn read(
-    db: &DatabaseConnection,
-    sql: &str,
-    values: impl IntoIterator<Item = Sql>,
-) -> Result<Vec<QueryResult>, StoreError> {
-    let values: Vec<Sql> = values.into_iter().collect();
-    patiently(db, || query(db, sql, values.iter().cloned())).await
-}
-
-/// Makes a call that only reads, and makes it again for a little while where the database
-/// went away.
-pub(super) async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
-    db: &DatabaseConnection,
-    call: impl Fn() -> F,
-) -> Result<T, StoreError> {
-    let begin = Instant::now();
-    loop {
-        match call().await {
-            Err(StoreError::Unavailable(_)) if is_postgres(db) && begin.elapsed() < WAITED_FOR => {
-                sleep(TRIED_EVERY).await;
-            }
-            result => return result,
-        }
-    }
-}
-
-/// How many rows a statement changed.
-pub(super) async fn execute(
-    db: &impl ConnectionTrait,
-    sql: &str,
-    values: impl IntoIterator<Item = Sql>,
-) -> Result<u64, StoreError> {
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
-    in_time(async { Ok(db.execute_raw(statement).await?.rows_affected()) }).await
-}
-
-/// The first column of the first row.
-pub(super) fn first<T: sea_orm::TryGetable>(rows: &[QueryResult]) -> Result<Option<T>, StoreError> {
-    Ok(rows.first().map(|row| row.try_get_by_index(0)).transpose()?)
-}
-
-pub(super) fn is_postgres(db: &impl ConnectionTrait) -> bool {
-    db.get_database_backend() == DbBackend::Postgres
-}
-
-/// The present time by the clock that this database goes by.
-pub(super) async fn now(db: &impl ConnectionTrait) -> Result<Timestamp, StoreError> {
-    if !is_postgres(db) {
-        return Ok(clock::now());
-    }
-    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-    let micros: Option<i64> = first(&query(db, sql, []).await?)?;
-    Ok(Timestamp::from_micros(micros.unwrap_or_default()))
-}
-
-/// The sizes in which long lists are cut, so that few shapes of statements are
-/// prepared and each is used again.
-const SHAPES: [usize; 5] = [128, 32, 8, 2, 1];
-
-/// Cuts a list into pieces of few sizes.
-pub(super) fn shaped<T>(mut list: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let size = SHAPES.into_iter().find(|size| *size <= list.len())?;
-        let (piece, rest) = list.split_at(size);
-        list = rest;
-        Some(piece)
-    })
-}
-
-/// Placeholders for so many rows of so many columns, which must be all that the
-/// statement has: `(?, ?), (?, ?)` on SQLite, which looks up a numbered one by going
-/// through all of them, and `($1, $2), ($3, $4)` on PostgreSQL.
-pub(super) fn placeholders(db: &impl ConnectionTrait, rows: usize, columns: usize) -> String {
-    let numbered = is_postgres(db);
-    let mut text = String::with_capacity(rows * (columns * 6 + 4));
-    for row in 0..rows {
-        text.push_str(if row == 0 { "(" } else { ", (" });
-        for column in 1..=columns {
-            text.push_str(if column == 1 { "" } else { ", " });
-            if numbered {
-                text.push('$');
-                text.push_str(&(row * columns + column).to_string());
-            } else {
-                text.push('?');
-            }
-        }
-        text.push(')');
-    }
-    text
 }

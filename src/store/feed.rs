@@ -8,8 +8,9 @@ use sea_orm::{DatabaseConnection, sqlx::postgres::PgListener};
 use super::{
     Notice, Reader, StoreError, Stored, TaskId, Timestamp,
     batches::{CHANNEL, KEPT, decoded},
-    connection::{Place, execute, first, in_time, now, placeholders, query, shaped},
+    connection::Place,
     rows::{COLUMNS, stored},
+    statements::{execute, first, in_time, now, placeholders, query, shaped},
 };
 
 /// A notification that says nothing but that the way is open.

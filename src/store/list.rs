@@ -9,10 +9,9 @@ use sea_orm::{
 };
 
 use super::{
-    Cursor, ListQuery, Page, StoreError, Stored,
-    connection::{in_time, placeholders, query},
-    filter,
+    Cursor, ListQuery, Page, StoreError, Stored, filter,
     rows::{COLUMNS, FROM, stored},
+    statements::{in_time, placeholders, query},
     transaction::inputs,
 };
 use crate::domain::{Direction, Order, OrderKey};

@@ -17,6 +17,7 @@ mod purge;
 mod read;
 mod rows;
 mod schema;
+mod statements;
 mod transaction;
 mod write;
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::{
     Due, Lane, LiveLeases, Name, Picked, StoreError, Stored, Timestamp, Transaction,
-    connection::{execute, is_postgres, placeholders, query},
     rows::{COLUMNS, FROM, stored},
+    statements::{execute, is_postgres, placeholders, query},
     transaction::inputs,
 };
 
@@ -107,7 +107,7 @@ impl Transaction<'_> {
             };
             *lanes.entry(lane).or_default() += 1;
         }
-        for piece in super::connection::shaped(&rows) {
+        for piece in super::statements::shaped(&rows) {
             let list = placeholders(db, 1, piece.len());
             let sql = format!("UPDATE tasks SET due = 1 WHERE row IN {list}");
             execute(db, &sql, piece.iter().map(|row| (*row).into())).await?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{
     StoreError, Stored, Timestamp, Transaction,
-    connection::{execute, is_postgres, placeholders, query, shaped},
     rows::{COLUMNS, FROM, stored},
+    statements::{execute, is_postgres, placeholders, query, shaped},
 };
 use crate::domain::limits::REQUEST_ID_KEPT;
 

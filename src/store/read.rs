@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{
     Expiry, Name, Object, Overdue, Page, Reader, StoreError, Stored, TaskId, Timestamp, Token,
-    connection::{first, now, patiently, placeholders, read, shaped},
     list,
     rows::{COLUMNS, FROM, stored},
+    statements::{first, now, patiently, placeholders, read, shaped},
 };
 
 impl Reader {

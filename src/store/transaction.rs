@@ -15,8 +15,9 @@ use sea_orm::{
 
 use super::{
     Loaded, Name, Object, RememberedRequest, StoreError, Stored, Transaction, Wanted, Writer,
-    connection::{Place, first, in_time, is_postgres, now, placeholders, query, shaped},
+    connection::Place,
     rows::{COLUMNS, FROM, stored},
+    statements::{first, in_time, is_postgres, now, placeholders, query, shaped},
 };
 
 /// How long the callers wait for what became of their COMMIT, and how often it is

@@ -7,10 +7,10 @@ use sea_orm::Value as Sql;
 
 use super::{
     Changes, Created, StoreError, Stored, Task, Timestamp, Transaction,
-    connection::{execute, is_postgres, placeholders, query, shaped},
     rows::{
         due_sql, failure_sql, labels_sql, object_sql, progress_sql, queue_sql, span_sql, time_sql,
     },
+    statements::{execute, is_postgres, placeholders, query, shaped},
 };
 use crate::domain::{Lease, TimeLimit};
 

@@ -3,7 +3,6 @@
 //! callers and wakes waiting workers.
 
 use std::{
-    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
@@ -11,25 +10,22 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Shared,
     assign::{Dealt, hand_out},
     batch::{Batch, wanted},
     command::{Command, LeaseRequest, Leased, Outcome},
+    committed::{Committed, publish},
     handout::Handout,
-    later::Again,
     notice::{gone, notice, steered},
     wakes::{deadline, freed, lane_of, ready},
 };
 use crate::{
-    domain::{Error, Name, TaskId, Timestamp},
-    hub::{News, Reading, Snapshot},
-    store::{Changes, Due, Gone, Lane, StoreError, Stored, Transaction, Writer},
+    domain::{Error, Name, Timestamp},
+    hub::{News, Snapshot},
+    store::{Changes, Gone, StoreError, Stored, Transaction, Writer},
 };
 
 /// How often a batch that lost a race is tried again before its commands are
@@ -42,27 +38,6 @@ const WAITED_FOR: Duration = Duration::from_secs(3);
 const TRIED_EVERY: Duration = Duration::from_millis(100);
 /// How often those are refused who come while the database does not answer.
 const REFUSE_EVERY: Duration = Duration::from_millis(250);
-
-/// What stands once a transaction is committed.
-struct Committed {
-    outcomes: Vec<Outcome>,
-    news: Vec<News>,
-    wakes: Vec<Due>,
-    /// Kinds of which it was written down that a worker was seen, and when.
-    served: (Vec<Name>, Timestamp),
-    /// For those who waited.
-    offers: Vec<(oneshot::Sender<Handout>, Vec<Leased>)>,
-    /// Lanes in which leases have ended.
-    freed: BTreeSet<Lane>,
-    /// Queues that go on.
-    resumed: Vec<Name>,
-    again: Vec<Again>,
-    deadline: Option<Timestamp>,
-    /// Of these a runner is to learn at once what is wanted.
-    steered: Vec<TaskId>,
-    /// Where others publish too: what they told since this began is newer.
-    _reading: Option<Reading>,
-}
 
 /// What goes from one batch to the next.
 #[derive(Default)]
@@ -375,69 +350,4 @@ async fn write(
         return Ok(());
     }
     transaction.write(changes, now).await
-}
-
-/// After the commit, and only then: the news, the answers, the waiting workers.
-fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: Committed) {
-    let Committed {
-        outcomes,
-        news,
-        wakes,
-        served: (kinds, time),
-        offers,
-        freed,
-        resumed,
-        again,
-        deadline,
-        steered,
-        _reading,
-    } = committed;
-    shared.hub.publish(&news);
-    shared.kinds.wrote(kinds.into_iter().map(|kind| (kind, time)));
-    for (command, outcome) in commands.into_iter().zip(outcomes) {
-        answer(shared, command, outcome);
-    }
-    for (reply, leased) in offers {
-        // A worker that has gone by now drops it, which gives its tasks back.
-        drop(reply.send(Handout::new(leased, Arc::clone(&shared.queue))));
-    }
-    for due in wakes {
-        shared.waiters.wake(&due.lane, due.tasks);
-    }
-    freed.iter().for_each(|lane| shared.wake_freed(lane));
-    resumed.iter().for_each(|queue| shared.waiters.wake_queue(queue, u64::MAX));
-    steered.into_iter().for_each(|id| shared.steer(id));
-    shared.later.add(again);
-    if let Some(deadline) = deadline {
-        shared.deadlines.hint(deadline);
-    }
-}
-
-/// Callers that have gone miss their answer; what they asked for stands.
-fn answer(shared: &Arc<Shared>, command: Command, outcome: Outcome) {
-    match (command, outcome) {
-        (Command::Create { reply, .. }, Outcome::Created(result)) => drop(reply.send(result)),
-        (Command::Update { reply, .. }, Outcome::Updated(result)) => drop(reply.send(result)),
-        (Command::Report { replies, .. }, Outcome::Reported(result)) => {
-            replies.into_iter().for_each(|reply| drop(reply.send(result.clone())));
-        }
-        (
-            Command::Delete { reply, .. }
-            | Command::PauseQueue { reply, .. }
-            | Command::Finish { reply, .. }
-            | Command::Expire { reply, .. },
-            Outcome::Done(result),
-        ) => drop(reply.send(result)),
-        (Command::MakeDue { reply, .. } | Command::Purge { reply, .. }, Outcome::More(more)) => {
-            drop(reply.send(Ok(more)))
-        }
-        (Command::Lease { reply, .. }, Outcome::Leased(leased)) => {
-            // A handout that is dropped on the way gives its tasks back.
-            drop(reply.send(Ok(Handout::new(leased, Arc::clone(&shared.queue)))));
-        }
-        (command, outcome) => {
-            tracing::error!(?outcome, "an outcome of another command");
-            command.refuse(Error::Internal);
-        }
-    }
 }

@@ -7,6 +7,7 @@ mod assign;
 mod batch;
 mod census;
 mod command;
+mod committed;
 mod committer;
 mod feed;
 mod handout;
@@ -15,6 +16,7 @@ mod later;
 mod notice;
 mod queue;
 mod settings;
+mod shared;
 mod timers;
 mod waiters;
 mod wakes;
@@ -29,7 +31,7 @@ pub use command::{Answer, Create, LeaseRequest, Leased};
 use futures_util::future::join_all;
 pub use settings::{KindSettings, Settings, Source};
 use tokio::{
-    sync::{Notify, broadcast, oneshot},
+    sync::{broadcast, oneshot},
     task::JoinHandle,
     time::Instant,
 };
@@ -38,54 +40,15 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::{Error, Finish, Name, Patch, Report, TaskId, limits},
     hub::{Full, Hub, Snapshot},
-    store::{AttemptPage, Lane, ListQuery, Page, Reader, StoreError, Writer},
+    store::{AttemptPage, ListQuery, Page, Reader, StoreError, Writer},
     watch::{Watch, WatchAll, WatchAllOptions, WatchOptions},
 };
 use command::Command;
 use handout::Handout;
+use shared::Shared;
 
 /// How often a waiting worker looks by itself: heals a wake-up that was lost.
 const SLOW_LOOK: Duration = Duration::from_secs(20);
-
-/// How many tasks a runner may be behind with, before it looks after all of its own.
-const STEERED: usize = 256;
-
-/// What the committer, the timers and all handles share.
-#[derive(Debug)]
-struct Shared {
-    settings: Settings,
-    queue: Arc<queue::Queue>,
-    hub: Hub,
-    waiters: waiters::Waiters,
-    deadlines: timers::Deadlines,
-    kinds: kinds::Kinds,
-    later: later::Later,
-    outages: timers::Outages,
-    /// Others may write the same database.
-    replicated: bool,
-    /// All that is watched is to be read again.
-    reread: Notify,
-    /// Tasks of which a runner is to learn at once what is wanted.
-    steered: broadcast::Sender<TaskId>,
-}
-
-impl Shared {
-    /// A lease has ended in this lane: where a limit holds, there is room now.
-    fn wake_freed(&self, lane: &Lane) {
-        let [kind, queue] = self.settings.limits(lane);
-        if kind.concurrency.is_some() {
-            self.waiters.wake_kind(&lane.kind);
-        }
-        if queue.concurrency.is_some() {
-            self.waiters.wake_queue(&lane.queue, 1);
-        }
-    }
-
-    fn steer(&self, id: TaskId) {
-        // Without a runner nobody hears it.
-        drop(self.steered.send(id));
-    }
-}
 
 /// The way to tasks, for every mouth. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -118,19 +81,7 @@ impl Tasks {
     ) -> Result<Self, Error> {
         let served = reader.served_kinds().await.map_err(|error| logged(&error))?;
         let feed = writer.feed().await.map_err(|error| logged(&error))?;
-        let shared = Arc::new(Shared {
-            settings,
-            queue: Arc::default(),
-            hub,
-            waiters: waiters::Waiters::default(),
-            deadlines: timers::Deadlines::default(),
-            kinds: kinds::Kinds::new(served),
-            later: later::Later::default(),
-            outages: timers::Outages::default(),
-            replicated: feed.is_some(),
-            reread: Notify::new(),
-            steered: broadcast::channel(STEERED).0,
-        });
+        let shared = Arc::new(Shared::new(settings, hub, served, feed.is_some()));
         let committer = tokio::spawn(committer::run(writer, Arc::clone(&shared)));
         if reader.embedded() {
             timers::end_orphans(&shared, &reader).await?;
