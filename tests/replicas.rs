@@ -5,6 +5,8 @@
 
 #[path = "replicas/heal.rs"]
 mod heal;
+#[path = "replicas/held.rs"]
+mod held;
 mod support;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -147,7 +147,13 @@ async fn a_whole_life_is_read_back_as_it_was_written(db: Db) {
     assert_eq!(task.attempt, 2);
     assert_eq!(task.progress.as_ref().unwrap().report.percent, Some(90.0));
     assert!(task.checkpoint.is_some());
-    assert_eq!(reader.next_deadline().await.expect("read"), None);
+    assert_eq!(
+        reader
+            .next_deadline(Timestamp::from_micros(i64::MIN), Timestamp::from_micros(i64::MAX))
+            .await
+            .expect("read"),
+        None
+    );
 }
 
 async fn all_or_nothing(db: Db) {
@@ -214,10 +220,10 @@ async fn leases_that_are_over(db: Db) {
     happen(&mut writer, &reader, "limited", &[grant(1)]).await;
     let plain = happen(&mut writer, &reader, "plain", &[grant(2)]).await;
     let at = |seconds| now.plus(Duration::from_secs(seconds));
-    assert_eq!(reader.overdue(at(0), 10).await.expect("read"), []);
-    let late = reader.overdue(at(20), 10).await.expect("read");
+    assert_eq!(reader.overdue(at(-1), at(0), 10).await.expect("read"), []);
+    let late = reader.overdue(at(-1), at(20), 10).await.expect("read");
     assert_eq!((late.len(), late[0].cause), (1, Expiry::AttemptTimeout));
-    assert_eq!(reader.overdue(at(60), 10).await.expect("read").len(), 3);
+    assert_eq!(reader.overdue(at(-1), at(60), 10).await.expect("read").len(), 3);
     assert!(reader.next_deadline().await.expect("read") < plain.lease().map(|l| l.expire_time));
     let mut transaction = writer.begin().await.expect("begun");
     let live = transaction.live_leases().await.expect("counted");

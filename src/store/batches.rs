@@ -2,12 +2,12 @@
 //! what it changed, and one notification with the number of that row. What was deleted
 //! soon after its end leaves its last state, so that nobody misses it.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use prost::Message;
 
 use super::{
-    Due, Gone, Lane, Name, Notice, StoreError, Timestamp, Transaction,
+    Due, Gone, Lane, Name, Notice, Rank, StoreError, Timestamp, Transaction,
     pick::name,
     statements::{execute, placeholders, query, shaped},
 };
@@ -52,6 +52,10 @@ struct LaneRow {
     queue: String,
     #[prost(uint64, tag = "3")]
     tasks: u64,
+    #[prost(sint32, tag = "4")]
+    priority: i32,
+    #[prost(int64, tag = "5")]
+    ready_time: i64,
 }
 
 impl Transaction<'_> {
@@ -88,10 +92,16 @@ impl Transaction<'_> {
 
 fn encoded(notice: &Notice) -> Vec<u8> {
     let texts = |names: &[Name]| names.iter().map(ToString::to_string).collect();
-    let lane = |lane: &Lane, tasks| LaneRow {
+    let lane = |lane: &Lane| LaneRow {
         kind: lane.kind.to_string(),
         queue: lane.queue.to_string(),
-        tasks,
+        ..Default::default()
+    };
+    let due = |due: &Due| LaneRow {
+        tasks: due.tasks,
+        priority: due.first.priority.0,
+        ready_time: due.first.ready_time.micros(),
+        ..lane(&due.lane)
     };
     let gone = notice.gone.iter().map(|Gone { id, create_time, row }| GoneRow {
         id: id.to_string(),
@@ -101,8 +111,8 @@ fn encoded(notice: &Notice) -> Vec<u8> {
     let row = NoticeRow {
         changed: texts(&notice.changed),
         gone: gone.collect(),
-        ready: notice.ready.iter().map(|due| lane(&due.lane, due.tasks)).collect(),
-        freed: notice.freed.iter().map(|freed| lane(freed, 0)).collect(),
+        ready: notice.ready.iter().map(due).collect(),
+        freed: notice.freed.iter().map(lane).collect(),
         resumed: texts(&notice.resumed),
         steered: texts(&notice.steered),
     };
@@ -126,7 +136,12 @@ pub(super) fn decoded(number: i64, bytes: &[u8]) -> Result<Notice, StoreError> {
         Ok(Gone { id: name(&row.id)?, create_time, row: row.row })
     };
     let due = |row: &LaneRow| -> Result<Due, StoreError> {
-        Ok(Due { lane: lane(row)?, tasks: row.tasks })
+        let first = Rank {
+            priority: Reverse(row.priority),
+            ready_time: Timestamp::from_micros(row.ready_time),
+            row: i64::MIN,
+        };
+        Ok(Due { lane: lane(row)?, tasks: row.tasks, first })
     };
     Ok(Notice {
         changed: names(&row.changed)?,

@@ -28,6 +28,24 @@ const READERS: u32 = 4;
 /// A write-ahead log longer than this is emptied, whoever reads.
 const WAL_BYTES: u64 = 64 << 20;
 
+/// Prepared statements of one connection: each in a few sizes.
+const STATEMENTS: usize = 500;
+/// How a session of PostgreSQL differs from its default. What a replica has locked that was
+/// stopped, or cut off, is not locked for good. Every statement goes by an index from row
+/// to row: a plan that was made while the tables were empty, and that reads whole tables
+/// or joins them as a whole, would be kept as they grow.
+const SESSION: [(&str, &str); 8] = [
+    ("default_transaction_isolation", "read committed"),
+    ("idle_in_transaction_session_timeout", "5s"),
+    ("lock_timeout", "10s"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    // Else it would compile statements for the cost of the plans that are switched off.
+    ("jit", "off"),
+];
+
 /// Why a database cannot be opened, for the operator.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -194,13 +212,8 @@ impl Place {
         if let Self::Postgres(_) = self {
             // It also says how long is waited where connections are refused.
             options.connect_timeout(WAITED_FOR).acquire_timeout(WAITED_FOR);
-            // What a replica has locked that was stopped, or cut off, is not locked for good.
             options.map_sqlx_postgres_opts(|postgres| {
-                postgres.options([
-                    ("default_transaction_isolation", "read committed"),
-                    ("idle_in_transaction_session_timeout", "5s"),
-                    ("lock_timeout", "10s"),
-                ])
+                postgres.statement_cache_capacity(STATEMENTS).options(SESSION)
             });
         }
         if let Self::Sqlite(path) = self {

@@ -224,6 +224,27 @@ pub struct Due {
     pub lane: Lane,
     /// How many.
     pub tasks: u64,
+    /// None of them comes before this in its lane.
+    pub first: Rank,
+}
+
+/// The place of a due task in its lane: the first one is handed out first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// Its priority.
+    pub priority: std::cmp::Reverse<i32>,
+    /// Since when it is ready.
+    pub ready_time: Timestamp,
+    /// Its row; the smallest number where it is not known yet.
+    pub row: i64,
+}
+
+impl Rank {
+    /// Of a task whose row may not be known yet.
+    pub const fn of(task: &Task, row: i64) -> Self {
+        let priority = std::cmp::Reverse(task.priority);
+        Self { priority, ready_time: task.ready_time, row }
+    }
 }
 
 /// Live leases in one lane.

@@ -1,9 +1,9 @@
 //! What workers may be given.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap};
 
 use super::{
-    Due, Lane, LiveLeases, Name, Picked, StoreError, Stored, Timestamp, Transaction,
+    Due, Lane, LiveLeases, Name, Picked, Rank, StoreError, Stored, Timestamp, Transaction,
     rows::{COLUMNS, FROM, stored},
     statements::{execute, is_postgres, placeholders, query},
     transaction::inputs,
@@ -57,22 +57,50 @@ impl Transaction<'_> {
         Ok(live)
     }
 
-    /// The first `limit` due tasks of a lane, none where its queue is paused: highest priority, then earliest
-    /// `ready_time`, then oldest. Locked, those locked elsewhere skipped.
-    pub async fn pick(&mut self, lane: &Lane, limit: u64) -> Result<Vec<Picked>, StoreError> {
+    /// The first `limit` due tasks of a lane, none where its queue is paused: highest
+    /// priority, then earliest `ready_time`, then oldest. Locked, those locked elsewhere
+    /// skipped. `from` that place on, where one is given.
+    pub async fn pick(
+        &mut self,
+        lane: &Lane,
+        limit: u64,
+        from: Option<Rank>,
+    ) -> Result<Vec<Picked>, StoreError> {
+        let Some(Rank { priority: Reverse(priority), ready_time, row }) = from else {
+            return self.pick_where(lane, limit, "", []).await;
+        };
+        // An index is searched for one beginning at a time.
+        let same = "AND t.priority = $4 AND (t.ready_time, t.row) >= ($5, $6)";
+        let values = [priority.into(), ready_time.micros().into(), row.into()];
+        let mut picked = self.pick_where(lane, limit, same, values).await?;
+        let rest = limit.saturating_sub(picked.len() as u64);
+        if rest > 0 {
+            let lower = "AND t.priority < $4";
+            picked.extend(self.pick_where(lane, rest, lower, [priority.into()]).await?);
+        }
+        Ok(picked)
+    }
+
+    async fn pick_where(
+        &mut self,
+        lane: &Lane,
+        limit: u64,
+        place: &str,
+        place_values: impl IntoIterator<Item = sea_orm::Value>,
+    ) -> Result<Vec<Picked>, StoreError> {
         let db = self.db()?;
         let lock = if is_postgres(db) { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
         let sql = format!(
             "SELECT {COLUMNS}, (SELECT length(i.input) FROM inputs i WHERE i.row = t.row) \
              AS input_length {FROM} \
-             WHERE t.due = 1 AND t.kind = $1 AND t.queue = $2 \
+             WHERE t.due = 1 AND t.kind = $1 AND t.queue = $2 {place} \
              AND NOT EXISTS (SELECT 1 FROM paused_queues p WHERE p.queue = t.queue) \
              ORDER BY t.priority DESC, t.ready_time, t.row LIMIT $3 {lock}"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let values = [lane.kind.as_str().into(), lane.queue.as_str().into(), limit.into()];
         let mut picked = Vec::new();
-        for row in query(db, &sql, values).await? {
+        for row in query(db, &sql, values.into_iter().chain(place_values)).await? {
             let stored = stored(&row)?;
             let input: Option<i32> = row.try_get("", "input_length")?;
             let checkpoint = stored.task.checkpoint.as_ref().map_or(0, |c| c.encoded().len());
@@ -93,11 +121,11 @@ impl Transaction<'_> {
         let db = self.db()?;
         let lock = if is_postgres(db) { "FOR UPDATE SKIP LOCKED" } else { "" };
         let sql = format!(
-            "SELECT row, kind, queue FROM tasks WHERE due = 0 AND ready_time <= $1 \
+            "SELECT row, kind, queue, priority, ready_time FROM tasks WHERE due = 0 AND ready_time <= $1 \
              ORDER BY ready_time LIMIT $2 {lock}"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut lanes: HashMap<Lane, u64> = HashMap::new();
+        let mut lanes: HashMap<Lane, (u64, Rank)> = HashMap::new();
         let mut rows: Vec<i64> = Vec::new();
         for row in query(db, &sql, [now.micros().into(), limit.into()]).await? {
             rows.push(row.try_get_by_index(0)?);
@@ -105,14 +133,21 @@ impl Transaction<'_> {
                 kind: name(&row.try_get_by_index::<String>(1)?)?,
                 queue: name(&row.try_get_by_index::<String>(2)?)?,
             };
-            *lanes.entry(lane).or_default() += 1;
+            let rank = Rank {
+                priority: Reverse(row.try_get_by_index(3)?),
+                ready_time: Timestamp::from_micros(row.try_get_by_index(4)?),
+                row: row.try_get_by_index(0)?,
+            };
+            let (tasks, first) = lanes.entry(lane).or_insert((0, rank));
+            (*tasks, *first) = (*tasks + 1, rank.min(*first));
         }
         for piece in super::statements::shaped(&rows) {
             let list = placeholders(db, 1, piece.len());
             let sql = format!("UPDATE tasks SET due = 1 WHERE row IN {list}");
             execute(db, &sql, piece.iter().map(|row| (*row).into())).await?;
         }
-        Ok(lanes.into_iter().map(|(lane, tasks)| Due { lane, tasks }).collect())
+        let due = lanes.into_iter().map(|(lane, (tasks, first))| Due { lane, tasks, first });
+        Ok(due.collect())
     }
 }
 

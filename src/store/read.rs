@@ -51,16 +51,22 @@ impl Reader {
     }
 
     /// Leases whose `expire_time` has passed, and attempts of others than runners
-    /// whose time limit has, at most `limit` of each.
-    pub async fn overdue(&self, now: Timestamp, limit: u64) -> Result<Vec<Overdue>, StoreError> {
+    /// whose time limit has, at most `limit` of each; of what was to end after `since`.
+    pub async fn overdue(
+        &self,
+        since: Timestamp,
+        now: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<Overdue>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let expired = "SELECT t.id, t.lease_token FROM running r JOIN tasks t ON t.row = r.row \
-             WHERE r.expire_time <= $1 ORDER BY r.expire_time LIMIT $2";
+             WHERE r.expire_time > $1 AND r.expire_time <= $2 ORDER BY r.expire_time LIMIT $3";
         let late = "SELECT id, lease_token FROM tasks WHERE limit_kind = 1 AND by_runner = 0 \
-             AND limit_value <= $1 ORDER BY limit_value LIMIT $2";
+             AND limit_value > $1 AND limit_value <= $2 ORDER BY limit_value LIMIT $3";
         let mut all = Vec::new();
+        let values = || [since.micros().into(), now.micros().into(), limit.into()];
         for (sql, cause) in [(expired, Expiry::Lease), (late, Expiry::AttemptTimeout)] {
-            all.extend(self.leases(sql, [now.micros().into(), limit.into()], cause).await?);
+            all.extend(self.leases(sql, values(), cause).await?);
         }
         Ok(all)
     }
@@ -95,15 +101,23 @@ impl Reader {
     }
 
     /// The earliest time at which a timer has something to do: the end of a lease,
-    /// the limit of an attempt, a `ready_time`. Retention is not counted.
-    pub async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
+    /// the limit of an attempt, a `ready_time`; as far as that is after `since` and before
+    /// `until`. Retention is not counted.
+    pub async fn next_deadline(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let mut next: Option<i64> = None;
         for sql in [
-            "SELECT min(expire_time) FROM running",
-            "SELECT min(limit_value) FROM tasks WHERE limit_kind = 1 AND by_runner = 0",
-            "SELECT min(ready_time) FROM tasks WHERE due = 0",
+            "SELECT min(expire_time) FROM running WHERE expire_time > $1 AND expire_time < $2",
+            "SELECT min(limit_value) FROM tasks WHERE limit_kind = 1 AND by_runner = 0 \
+                 AND limit_value > $1 AND limit_value < $2",
+            "SELECT min(ready_time) FROM tasks WHERE due = 0 \
+                 AND ready_time > $1 AND ready_time < $2",
         ] {
-            let found: Option<Option<i64>> = first(&read(&self.db, sql, []).await?)?;
+            let values = [since.micros().into(), until.micros().into()];
+            let found: Option<Option<i64>> = first(&read(&self.db, sql, values).await?)?;
             next = next.into_iter().chain(found.flatten()).min();
         }
         Ok(next.map(Timestamp::from_micros))

@@ -3,15 +3,17 @@
 //! the oldest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
-use super::{Settings, command::LeaseRequest, later::Again};
+use tokio::time::Instant;
+
+use super::{Settings, command::LeaseRequest, fronts::Fronts, later::Again};
 use crate::{
     domain::{self, Context, Error, Event, Grant, Name, Task, Timestamp},
-    store::{Changes, Lane, LiveLeases, Picked, StoreError, Stored, Transaction},
+    store::{Changes, Lane, LiveLeases, Picked, Rank, StoreError, Stored, Transaction},
 };
 
 /// Tasks that are looked at for one hand-out, over all lanes, and lanes at most.
@@ -115,13 +117,14 @@ pub(super) async fn hand_out(
     transaction: &mut Transaction<'_>,
     settings: &Settings,
     last_queue: &mut Option<Name>,
+    mut fronts: Option<&mut Fronts>,
     requests: &[&LeaseRequest],
     only: Option<Vec<Lane>>,
     now: Timestamp,
 ) -> Result<Dealt, StoreError> {
     let lanes = match only {
         Some(lanes) => lanes,
-        None => lanes_of(transaction, requests).await?,
+        None => lanes_of(transaction, fronts.as_deref_mut(), requests).await?,
     };
     let lanes = in_turn(lanes, last_queue.as_ref());
     let share = (PICKED / lanes.len().max(1) as u64).max(1);
@@ -131,16 +134,32 @@ pub(super) async fn hand_out(
     let live = if limited { transaction.live_leases().await? } else { Default::default() };
     let used = transaction.rates(&settings.rate_names(&lanes)).await?;
     let mut headroom = Headroom::new(settings, &live, used, now);
-    let mut picked = Vec::new();
+    let (mut picked, mut looked) = (Vec::new(), Vec::new());
     for lane in &lanes {
         let demand: usize = requests.iter().filter(|r| serves(r, lane)).map(|r| r.max_tasks).sum();
         let limit = (demand as u64).min(headroom.of(lane)).min(share);
         if limit > 0 {
-            let tasks = transaction.pick(lane, limit).await?;
+            let from = fronts.as_ref().and_then(|fronts| fronts.of(lane));
+            let begin = Instant::now();
+            let tasks = transaction.pick(lane, limit, from).await?;
+            if let Some(fronts) = fronts.as_deref_mut() {
+                if from.is_none() {
+                    fronts.looked_from_head(lane, begin.elapsed());
+                }
+                looked.push(Look::new(lane, &tasks, limit));
+            }
             picked.push((lane.clone(), tasks));
         }
     }
     let mut dealt = deal(requests, picked, &mut headroom, last_queue);
+    let dealt_rows: HashSet<i64> = dealt.iter().flatten().map(|p| p.stored.row).collect();
+    if let Some(fronts) = fronts {
+        for Look { lane, ranks, short } in looked {
+            let left = ranks.iter().find(|rank| !dealt_rows.contains(&rank.row));
+            let last = if short { None } else { ranks.last() };
+            fronts.moved(&lane, left.or(last).copied());
+        }
+    }
     let with_input = dealt.iter_mut().flatten().filter(|picked| picked.has_input);
     let mut with_input: Vec<&mut Stored> = with_input.map(|picked| &mut picked.stored).collect();
     transaction.read_inputs(&mut with_input).await?;
@@ -172,9 +191,26 @@ pub(super) async fn hand_out(
     Ok(Dealt { each, again })
 }
 
+/// What a look into a lane found.
+struct Look {
+    lane: Lane,
+    ranks: Vec<Rank>,
+    /// There was no more.
+    short: bool,
+}
+
+impl Look {
+    fn new(lane: &Lane, found: &[Picked], limit: u64) -> Self {
+        let ranks = found.iter().map(|Picked { stored, .. }| Rank::of(&stored.task, stored.row));
+        let short = (found.len() as u64) < limit;
+        Self { lane: lane.clone(), ranks: ranks.collect(), short }
+    }
+}
+
 /// The lanes that have tasks for any of these.
 async fn lanes_of(
     transaction: &mut Transaction<'_>,
+    fronts: Option<&mut Fronts>,
     requests: &[&LeaseRequest],
 ) -> Result<Vec<Lane>, StoreError> {
     let mut kinds: Vec<Name> = requests.iter().flat_map(|r| r.kinds.iter().cloned()).collect();
@@ -185,7 +221,13 @@ async fn lanes_of(
     } else {
         requests.iter().flat_map(|request| request.queues.iter().cloned()).collect()
     };
-    transaction.lanes(&kinds, &queues).await
+    let Some(fronts) = fronts else { return transaction.lanes(&kinds, &queues).await };
+    for kind in kinds.iter().filter(|kind| fronts.is_old(kind)).collect::<Vec<_>>() {
+        let begin = Instant::now();
+        let lanes = transaction.lanes(std::slice::from_ref(kind), &[]).await?;
+        fronts.read(kind.clone(), lanes, begin.elapsed());
+    }
+    Ok(fronts.lanes(&kinds, &queues))
 }
 
 /// The lanes whose queues are next in turn, no more than can be looked at.

@@ -18,6 +18,7 @@ use super::{
     batch::{Batch, wanted},
     command::{Command, LeaseRequest, Leased, Outcome},
     committed::{Committed, publish},
+    fronts::Fronts,
     handout::Handout,
     notice::{gone, notice, steered},
     wakes::{deadline, freed, lane_of, ready},
@@ -44,6 +45,8 @@ const REFUSE_EVERY: Duration = Duration::from_millis(250);
 struct Course {
     /// The queue that was served last.
     last_queue: Option<Name>,
+    /// Where lines begin, where others write too.
+    fronts: Option<Fronts>,
     /// Since when the database is away.
     away: Option<Instant>,
 }
@@ -77,7 +80,8 @@ impl From<StoreError> for Failed {
 
 /// Writes until the queue is closed and empty.
 pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
-    let mut course = Course::default();
+    let fronts = shared.replicated.then(Fronts::default);
+    let mut course = Course { fronts, ..Default::default() };
     while let Some(commands) = shared.queue.next_batch().await {
         let batch = commit(&mut writer, &shared, &mut course, commands);
         if AssertUnwindSafe(batch).catch_unwind().await.is_err() {
@@ -103,6 +107,9 @@ async fn commit(
             Err(failure) => failure,
         };
         tries += 1;
+        if let Some(fronts) = &mut course.fronts {
+            fronts.forget();
+        }
         if failure.hits_all() {
             shared.outages.note();
         }
@@ -181,8 +188,7 @@ async fn attempt(
 ) -> Result<Committed, Failed> {
     let reading = shared.replicated.then(|| shared.hub.begin());
     let mut transaction = writer.begin().await?;
-    let last_queue = &mut course.last_queue;
-    let applied = apply(&mut transaction, shared, last_queue, commands, again).await;
+    let applied = apply(&mut transaction, shared, course, commands, again).await;
     let committed = match applied {
         Ok(committed) => Committed { _reading: reading, ..committed },
         Err(failure) => {
@@ -205,7 +211,7 @@ async fn attempt(
 async fn apply(
     transaction: &mut Transaction<'_>,
     shared: &Arc<Shared>,
-    last_queue: &mut Option<Name>,
+    Course { last_queue, fronts, .. }: &mut Course,
     commands: &[Command],
     again: bool,
 ) -> Result<Committed, Failed> {
@@ -278,6 +284,12 @@ async fn apply(
             | Command::PauseQueue { .. } => None,
         })
         .collect();
+    if let Some(fronts) = fronts {
+        fronts.came(&wakes);
+        if !resumed.is_empty() {
+            fronts.forget();
+        }
+    }
     // Those who wait for what is ready now get it in this very transaction.
     let claims = shared.waiters.claim(&wakes);
     let mut offers = Vec::new();
@@ -289,8 +301,13 @@ async fn apply(
             .chain(claims.iter().map(|claim| &claim.request))
             .collect();
         // Who waits has looked in vain: for them there is no more than what is ready now.
+        if let Some(fronts) = fronts {
+            fronts.hear(shared.told.take());
+        }
         let only = leases.is_empty().then(|| wakes.iter().map(|due| due.lane.clone()).collect());
-        let dealt = hand_out(transaction, settings, last_queue, &requests, only, now).await?;
+        let dealt =
+            hand_out(transaction, settings, last_queue, fronts.as_mut(), &requests, only, now)
+                .await?;
         let Dealt { each, again: later } = dealt;
         again = later;
         let mut replies = claims.into_iter().map(|claim| claim.reply);

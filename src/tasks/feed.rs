@@ -168,9 +168,12 @@ impl Follow {
     async fn bring(&mut self, numbers: &[i64]) -> Result<(), StoreError> {
         let new = numbers.iter().copied().filter(|number| !self.seen.contains(number));
         let new: Vec<i64> = new.collect();
-        let Shared { hub, waiters, steered, .. } = &*self.shared;
-        let is_wanted = hub.is_watched() || waiters.any() || steered.receiver_count() > 0;
-        if is_wanted && !new.is_empty() {
+        let Shared { hub, waiters, steered, told, .. } = &*self.shared;
+        let is_wanted =
+            hub.is_watched() || waiters.any() || steered.receiver_count() > 0 || told.is_taken();
+        if !is_wanted && !new.is_empty() {
+            told.anything();
+        } else if !new.is_empty() {
             let reading = hub.begin();
             let notices = self.feed.notices(&new).await?;
             hub.publish_read(&self.news(&notices).await?, &reading);
@@ -204,7 +207,11 @@ impl Follow {
     }
 
     fn wake(&self, notice: Notice) {
-        let Shared { waiters, .. } = &*self.shared;
+        let Shared { waiters, told, .. } = &*self.shared;
+        told.came(&notice.ready);
+        if !notice.resumed.is_empty() {
+            told.anything();
+        }
         notice.ready.iter().for_each(|due| waiters.wake(&due.lane, due.tasks));
         notice.freed.iter().for_each(|lane| self.shared.wake_freed(lane));
         notice.resumed.iter().for_each(|queue| waiters.wake_queue(queue, u64::MAX));
@@ -214,6 +221,7 @@ impl Follow {
     /// Reads all that is watched: nobody knows what has happened meanwhile.
     async fn bring_all(&self) -> Result<(), StoreError> {
         let hub = &self.shared.hub;
+        self.shared.told.anything();
         self.shared.waiters.wake_all();
         let reading = hub.begin();
         let (tasks, filters) = hub.watched();

@@ -10,6 +10,7 @@ mod command;
 mod committed;
 mod committer;
 mod feed;
+mod fronts;
 mod handout;
 mod kinds;
 mod later;

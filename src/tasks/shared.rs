@@ -6,6 +6,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::{
     Settings,
+    fronts::Told,
     kinds::Kinds,
     later::Later,
     queue::Queue,
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     pub(super) kinds: Kinds,
     pub(super) later: Later,
     pub(super) outages: Outages,
+    /// What other replicas made ready.
+    pub(super) told: Told,
     /// Others may write the same database.
     pub(super) replicated: bool,
     /// All that is watched is to be read again.
@@ -57,6 +60,7 @@ impl Shared {
             kinds: Kinds::new(served),
             later: Later::default(),
             outages: Outages::default(),
+            told: Told::default(),
             replicated,
             reread: Notify::new(),
             steered: broadcast::channel(STEERED).0,

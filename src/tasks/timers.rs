@@ -27,6 +27,11 @@ const SWEEP: u64 = 500;
 const SLOWEST: Duration = Duration::from_secs(1);
 /// The shortest: many deadlines close together are seen in one look.
 const FASTEST: Duration = Duration::from_millis(10);
+/// What was to happen longer ago than this is looked for only now and then. Of all that has
+/// ended an index keeps an entry until PostgreSQL has cleared it away, which any long
+/// transaction puts off, and who looked at all of them each time would be slowed down.
+const PAST: Duration = Duration::from_secs(10);
+const ALL_PAST_EVERY: Duration = Duration::from_secs(60);
 /// How often retention is looked after.
 const PURGE_EVERY: Duration = Duration::from_secs(30);
 /// Workers have this long to report after the server was not there for them.
@@ -100,6 +105,7 @@ pub(super) async fn run(shared: Arc<Shared>, reader: Reader, stop: CancellationT
     let mut spared_since = Instant::now();
     let mut last = (Instant::now(), clock::now());
     let mut wait = Duration::ZERO;
+    let mut past = Past::default();
     loop {
         // A loop that comes late, or a clock that ran ahead of it, was a stall: of this
         // process, of the machine, or of the database.
@@ -110,7 +116,7 @@ pub(super) async fn run(shared: Arc<Shared>, reader: Reader, stop: CancellationT
         }
         last = present;
         spared_since = shared.outages.last().map_or(spared_since, |last| last.max(spared_since));
-        wait = match tick(&shared, &reader, spared_since.elapsed() >= AMNESTY).await {
+        wait = match tick(&shared, &reader, &mut past, spared_since.elapsed() >= AMNESTY).await {
             Ok(wait) => wait.saturating_sub(present.0.elapsed()).max(FASTEST),
             Err(error) => {
                 tracing::warn!(%error, "the timers cannot read the database");
@@ -139,11 +145,39 @@ pub(super) async fn purge(shared: Arc<Shared>, reader: Reader, stop: Cancellatio
     }
 }
 
+/// Up to when everything was seen to.
+#[derive(Default)]
+struct Past {
+    done: Option<Timestamp>,
+    /// When it was last looked for from the beginning.
+    all: Option<Instant>,
+}
+
+impl Past {
+    /// From when on something may be left.
+    fn since(&mut self) -> Timestamp {
+        let is_known = self.all.is_some_and(|all| all.elapsed() < ALL_PAST_EVERY);
+        match self.done.filter(|_| is_known) {
+            Some(done) => done.minus(PAST),
+            None => {
+                (self.done, self.all) = (None, Some(Instant::now()));
+                Timestamp::from_micros(i64::MIN)
+            }
+        }
+    }
+}
+
 /// One look. Tells how long the next one can wait.
-async fn tick(shared: &Shared, reader: &Reader, leases_end: bool) -> Result<Duration, StoreError> {
+async fn tick(
+    shared: &Shared,
+    reader: &Reader,
+    past: &mut Past,
+    leases_end: bool,
+) -> Result<Duration, StoreError> {
     shared.deadlines.take();
     let now = reader.now().await?;
-    let overdue = reader.overdue(now, SWEEP).await?;
+    let since = past.since();
+    let overdue = reader.overdue(since, now, SWEEP).await?;
     let more = overdue.len() as u64 >= SWEEP;
     let ends = overdue.into_iter().filter(|o| leases_end || o.cause != Expiry::Lease);
     let replies: Vec<_> = ends
@@ -154,7 +188,10 @@ async fn tick(shared: &Shared, reader: &Reader, leases_end: bool) -> Result<Dura
         })
         .collect();
     // Refusals are the committer's to log; the next look sees them again.
-    join_all(replies).await;
+    let ended = join_all(replies).await.iter().all(|reply| matches!(reply, Ok(Ok(()))));
+    if ended && leases_end && !more {
+        past.done = Some(now);
+    }
     loop {
         let (reply, answer) = oneshot::channel();
         shared.queue.push(Command::MakeDue { limit: SWEEP, reply });
@@ -165,7 +202,7 @@ async fn tick(shared: &Shared, reader: &Reader, leases_end: bool) -> Result<Dura
     if more && leases_end {
         return Ok(FASTEST);
     }
-    let next = reader.next_deadline().await?;
+    let next = reader.next_deadline(since, now.plus(SLOWEST)).await?;
     let next = next.into_iter().chain(shared.deadlines.peek()).min();
     let wait = next.map_or(SLOWEST, |next| {
         // While leases are spared, their end is no reason to look all the time.

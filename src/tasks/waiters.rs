@@ -77,7 +77,7 @@ impl Waiters {
     pub(super) fn claim(&self, ready: &[Due]) -> Vec<Claim> {
         let mut waiting = self.lock();
         let mut claims = Vec::new();
-        for Due { lane, tasks } in ready {
+        for Due { lane, tasks, .. } in ready {
             let mut tasks = *tasks;
             waiting.call(&lane.kind, |entry| {
                 let queues = &entry.request.queues;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     domain::{self, Name, Status, Task, Timestamp},
-    store::{Changes, Due, Lane},
+    store::{Changes, Due, Lane, Rank},
 };
 
 /// Where it waits to be handed out.
@@ -20,12 +20,13 @@ pub(super) fn ready(changes: &Changes, now: Timestamp) -> Vec<Due> {
     let changed = changes.changed.iter().map(|(before, after)| (Some(&*before.task), &**after));
     let mut lanes: Vec<Due> = Vec::new();
     for (before, task) in created.chain(changed) {
+        let first = Rank::of(task, i64::MIN);
         let is_ready = |task: &Task| task.status == Status::Queued && task.ready_time <= now;
         let comes = is_ready(task) && !before.is_some_and(is_ready) && !task.is_external();
         let Some(lane) = lane_of(task).filter(|_| comes) else { continue };
         match lanes.iter_mut().find(|due| due.lane == lane) {
-            Some(due) => due.tasks += 1,
-            None => lanes.push(Due { lane, tasks: 1 }),
+            Some(due) => (due.tasks, due.first) = (due.tasks + 1, due.first.min(first)),
+            None => lanes.push(Due { lane, tasks: 1, first }),
         }
     }
     lanes

@@ -1,18 +1,11 @@
 //! How long it takes from a worker's report at one replica until a watcher at another has
 //! it, beside the same within one server; and what the word to the others costs a commit.
-//! On a PostgreSQL of its own that flushes every commit, in alternating rounds, so that
-//! all of them meet the same machine.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-#[path = "../tests/support/mod.rs"]
-mod support;
+//! On a PostgreSQL of its own that flushes every commit, in alternating rounds.
 
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, TransactionTrait};
 use serde_json::json;
-use support::{Server, create, next, postgres::Cluster, watch};
 use taskwatch::proto::{
     Frame, LeaseTasksRequest, Progress, ReportTasksRequest, report_tasks_request::Report,
     worker_service_client::WorkerServiceClient,
@@ -20,9 +13,11 @@ use taskwatch::proto::{
 use tokio::time::{Instant, sleep};
 use tonic::{Streaming, transport::Channel};
 
+use crate::CONFIG;
+use crate::support::{Server, create, next, postgres::Cluster, watch};
+
 const ROUNDS: usize = 1_000;
 const WARM_UP: usize = 50;
-const CONFIG: &str = "[runner]\nconcurrency = 0\n[kinds]\naccept_unknown = true\n";
 
 /// A worker at one server, and a watcher at another one or the same.
 struct Pair {
@@ -94,8 +89,7 @@ fn line(what: &str, times: &mut [Duration]) -> Duration {
     times[times.len() / 2]
 }
 
-#[tokio::main]
-async fn main() {
+pub(crate) async fn run() {
     let cluster = Cluster::with("");
     let (shared, own) = (cluster.database(), cluster.database());
     let start = async |database: &str| Server::with(Some(database.to_owned()), Some(CONFIG)).await;

@@ -1,0 +1,179 @@
+//! The database alone: the statements that a server writes a batch of new tasks with, as
+//! PostgreSQL's own log has them, sent by pgbench.
+
+use std::{path::PathBuf, process::Command};
+
+use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
+use taskwatch::proto::BatchCreateTasksRequest;
+use tempfile::TempDir;
+
+use crate::{
+    CONFIG,
+    support::{Server, create, postgres::Cluster},
+};
+
+/// Tasks in one transaction.
+pub(crate) const BATCH: usize = 128;
+
+/// A script for pgbench.
+pub(crate) struct Script {
+    folder: TempDir,
+    programs: PathBuf,
+}
+
+impl Script {
+    /// Has a server of its own create one batch, and reads what it sent.
+    pub(crate) async fn captured(cluster: &Cluster) -> Self {
+        let url = cluster.database();
+        let database = Database::connect(&url).await.expect("connected");
+        let text = async |sql: &str| -> String {
+            let statement = Statement::from_string(DbBackend::Postgres, sql);
+            let row = database.query_one_raw(statement).await.expect(sql).expect("a row");
+            row.try_get_by_index(0).expect("a text")
+        };
+        let server = Server::with(Some(url.clone()), Some(CONFIG)).await;
+        let data = PathBuf::from(text("SHOW data_directory").await);
+        let log = data.parent().expect("a folder").join("log");
+        let batch = BatchCreateTasksRequest {
+            requests: vec![create("external", serde_json::Value::Null); BATCH],
+        };
+        // The first one prepares the statements.
+        server.client().batch_create_tasks(batch.clone()).await.expect("created");
+        database.execute_unprepared("ALTER SYSTEM SET log_statement = 'all'").await.expect("set");
+        database
+            .execute_unprepared("ALTER SYSTEM SET log_parameter_max_length = -1")
+            .await
+            .expect("set");
+        database.execute_unprepared("SELECT pg_reload_conf()").await.expect("loaded");
+        let is_logged = async || text("SELECT current_setting('log_statement')").await == "all";
+        while !is_logged().await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let created = server.client().batch_create_tasks(batch).await.expect("created");
+        let names = created.into_inner().tasks.into_iter().map(|task| task.name);
+        let ids: Vec<String> = names.map(|name| name.replacen("tasks/", "", 1)).collect();
+        database.execute_unprepared("ALTER SYSTEM RESET ALL").await.expect("reset");
+        database.execute_unprepared("SELECT pg_reload_conf()").await.expect("loaded");
+        let programs = text("SELECT setting FROM pg_config WHERE name = 'BINDIR'").await;
+        let log = std::fs::read_to_string(&log).expect("the log");
+        let folder = TempDir::new().expect("a directory");
+        std::fs::write(folder.path().join("batch.sql"), script(&log, &ids)).expect("written");
+        Self { folder, programs: programs.into() }
+    }
+
+    /// Transactions a second with so many connections.
+    pub(crate) fn run(&self, url: &str, connections: usize, seconds: u64) -> f64 {
+        let address = url.split('@').nth(1).expect("an address");
+        let (host, name) = address.split_once('/').expect("a database");
+        let port = host.split(':').nth(1).expect("a port");
+        let connections = connections.to_string();
+        let output = Command::new(self.programs.join("pgbench"))
+            .args(["-n", "-M", "prepared", "-h", "127.0.0.1", "-U", "postgres", "-p", port])
+            .args(["-c", &connections, "-j", &connections, "-T", &seconds.to_string()])
+            .arg("-f")
+            .arg(self.folder.path().join("batch.sql"))
+            .arg(name)
+            .output()
+            .expect("pgbench");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let rate = said.split("tps = ").nth(1).and_then(|rest| rest.split(' ').next());
+        rate.and_then(|rate| rate.parse().ok()).unwrap_or_else(|| {
+            let error = String::from_utf8_lossy(&output.stderr);
+            panic!("pgbench: {said}\n{}", error.chars().take(500).collect::<String>())
+        })
+    }
+}
+
+/// What a session sent from the insertion's BEGIN to its COMMIT, with ids and numbers that
+/// are new each time.
+fn script(log: &str, ids: &[String]) -> String {
+    // Lines as `time [pid] LOG:  execute name: statement` and `… DETAIL:  parameters: …`.
+    let field = |line: &str, what: &str| {
+        let (head, rest) = line.split_once(what)?;
+        let pid = head.split('[').nth(1)?.split(']').next()?.to_owned();
+        Some((pid, rest.to_owned()))
+    };
+    let inserts = log.lines().filter_map(|line| field(line, "LOG:  execute "));
+    let writer = inserts
+        .filter(|(_, statement)| statement.contains("INSERT INTO tasks"))
+        .map(|(pid, _)| pid)
+        .next_back()
+        .expect("the insertion was logged");
+    let mut transaction: Vec<(String, Vec<String>)> = Vec::new();
+    let mut done = Vec::new();
+    for line in log.lines() {
+        if let Some((_, rest)) = field(line, "LOG:  ").filter(|(pid, _)| *pid == writer) {
+            let sql = rest.split_once(": ").map_or("", |(_, sql)| sql).to_owned();
+            let word = sql.split([' ', ';']).next().unwrap_or_default().to_uppercase();
+            if word == "BEGIN" {
+                transaction.clear();
+            }
+            transaction.push((sql, Vec::new()));
+            if word == "COMMIT" && transaction.iter().any(|(sql, _)| sql.contains("INTO tasks")) {
+                done = std::mem::take(&mut transaction);
+            }
+        } else if let Some((_, list)) =
+            field(line, "DETAIL:  parameters: ").filter(|(pid, _)| *pid == writer)
+            && let Some((_, parameters)) = transaction.last_mut()
+        {
+            *parameters = values(&list);
+        }
+    }
+    assert!(done.len() > 3, "a whole transaction was logged");
+    let mut text = String::new();
+    for (sql, parameters) in done {
+        // Its numbers come with the rows here, since pgbench reads but one row back.
+        if sql.contains("nextval") {
+            continue;
+        }
+        let is_insertion = sql.contains("INSERT INTO tasks");
+        let columns = if is_insertion { parameters.len() / BATCH } else { usize::MAX };
+        let mut last = 0;
+        for (at, _) in sql.char_indices().filter(|(_, c)| *c == '$') {
+            let digits = sql[at + 1..].find(|c: char| !c.is_ascii_digit());
+            let end = digits.map_or(sql.len(), |digits| at + 1 + digits);
+            let Ok(number) = sql[at + 1..end].parse::<usize>() else { continue };
+            text.push_str(&sql[last..at]);
+            last = end;
+            let value = &parameters[number - 1];
+            match value {
+                // As long as the real ones, and in the order of their making as they are.
+                _ if ids.iter().any(|id| value.trim_matches('\'') == id) => {
+                    text.push_str("lpad(to_hex(currval('tasks_row')), 36, '0')");
+                }
+                _ if is_insertion && (number - 1) % columns == 0 => {
+                    text.push_str("nextval('tasks_row')");
+                }
+                _ => text.push_str(value),
+            }
+        }
+        text.push_str(&sql[last..]);
+        text.push_str(";\n");
+    }
+    text
+}
+
+/// `$1 = '1', $2 = NULL, …` as literals.
+fn values(list: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    let mut rest = list;
+    while let Some((_, value)) = rest.split_once(" = ") {
+        let mut length = 0;
+        if value.starts_with('\'') {
+            length = 1;
+            // A quote within is doubled.
+            while let Some(at) = value[length..].find('\'') {
+                length += at + 1;
+                if !value[length..].starts_with('\'') {
+                    break;
+                }
+                length += 1;
+            }
+        } else {
+            length += value.find(',').unwrap_or(value.len());
+        }
+        values.push(value[..length].to_owned());
+        rest = &value[length..];
+    }
+    values
+}

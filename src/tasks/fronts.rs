@@ -1,0 +1,207 @@
+//! Where the line of each lane begins, as far as this replica knows. The index of what is
+//! due keeps an entry for all that was handed out until PostgreSQL has cleared it away,
+//! which any long transaction puts off; who looked from the head each time would go
+//! through all of them. So the committer goes on from where it was. What comes ahead of
+//! that place is told, by its own batches and by the other replicas'; what was not told is
+//! found from the head again, every now and then.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    domain::Name,
+    store::{Due, Lane, Rank},
+};
+
+/// A look that takes no longer begins at the head every time.
+const CHEAP: Duration = Duration::from_millis(2);
+/// How often another one does, and which share of the time that may take.
+const FROM_THE_HEAD_EVERY: Duration = Duration::from_millis(1_500);
+const SHARE: u32 = 20;
+
+/// Who has handed out nothing for so long need not be told of everything.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// What other replicas made ready, until the committer comes to it.
+#[derive(Debug, Default)]
+pub(super) struct Told(Mutex<(Tidings, Option<Instant>)>);
+
+#[derive(Debug, Default)]
+pub(super) struct Tidings {
+    came: Vec<Due>,
+    /// Something may be ready of which nobody said where.
+    all: bool,
+}
+
+impl Told {
+    /// These became ready.
+    pub(super) fn came(&self, due: &[Due]) {
+        self.lock().0.came.extend_from_slice(due);
+    }
+
+    /// Anything may have become ready anywhere.
+    pub(super) fn anything(&self) {
+        self.lock().0 = Tidings { came: Vec::new(), all: true };
+    }
+
+    /// All of it, once.
+    pub(super) fn take(&self) -> Tidings {
+        let mut told = self.lock();
+        told.1 = Some(Instant::now());
+        std::mem::take(&mut told.0)
+    }
+
+    /// Whether anybody goes by it.
+    pub(super) fn is_taken(&self) -> bool {
+        self.lock().1.is_some_and(|last| last.elapsed() < FORGOTTEN)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Tidings, Option<Instant>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The lanes of each kind that have something, and from where on. To be forgotten where a
+/// transaction fails that went by it.
+#[derive(Debug, Default)]
+pub(super) struct Fronts(HashMap<Name, Kind>);
+
+#[derive(Debug)]
+struct Kind {
+    /// None is the head.
+    queues: BTreeMap<Name, Option<Rank>>,
+    looked: Instant,
+    took: Duration,
+}
+
+impl Kind {
+    /// How long until a look is to begin at the head again.
+    fn wait(&self) -> Duration {
+        if self.took < CHEAP {
+            return Duration::ZERO;
+        }
+        FROM_THE_HEAD_EVERY.max(self.took * SHARE).saturating_sub(self.looked.elapsed())
+    }
+}
+
+impl Fronts {
+    /// Nothing is known from now on.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    /// What others told.
+    pub(super) fn hear(&mut self, told: Tidings) {
+        if told.all {
+            self.forget();
+        }
+        self.came(&told.came);
+    }
+
+    /// These became ready.
+    pub(super) fn came(&mut self, ready: &[Due]) {
+        for Due { lane, first, .. } in ready {
+            // Of a kind that was never looked at, all of it is looked at first.
+            let Some(kind) = self.0.get_mut(&lane.kind) else { continue };
+            let front = kind.queues.entry(lane.queue.clone()).or_insert(Some(*first));
+            *front = front.map(|front| front.min(*first));
+        }
+    }
+
+    /// Whether the lanes of this kind are to be read again.
+    pub(super) fn is_old(&self, kind: &Name) -> bool {
+        self.0.get(kind).is_none_or(|kind| kind.wait().is_zero())
+    }
+
+    /// These were read, all of one kind.
+    pub(super) fn read(&mut self, kind: Name, lanes: Vec<Lane>, took: Duration) {
+        let queues = lanes.into_iter().map(|lane| (lane.queue, None)).collect();
+        self.0.insert(kind, Kind { queues, looked: Instant::now(), took });
+    }
+
+    /// The lanes of these kinds, and of these queues where there are some, that may have
+    /// something.
+    pub(super) fn lanes(&self, kinds: &[Name], queues: &[Name]) -> Vec<Lane> {
+        let known = kinds.iter().filter_map(|kind| Some((kind, self.0.get(kind)?)));
+        let lanes = known.flat_map(|(kind, known)| {
+            let lane = |queue: &Name| Lane { kind: kind.clone(), queue: queue.clone() };
+            known.queues.keys().map(lane).collect::<Vec<_>>()
+        });
+        lanes.filter(|lane| queues.is_empty() || queues.contains(&lane.queue)).collect()
+    }
+
+    /// From where on something may be due.
+    pub(super) fn of(&self, lane: &Lane) -> Option<Rank> {
+        self.0.get(&lane.kind)?.queues.get(&lane.queue).copied().flatten()
+    }
+
+    /// It was looked at from the head, which took so long.
+    pub(super) fn looked_from_head(&mut self, lane: &Lane, took: Duration) {
+        if let Some(kind) = self.0.get_mut(&lane.kind) {
+            kind.took += took;
+        }
+    }
+
+    /// From here on there may be more; nothing, where there is no more.
+    pub(super) fn moved(&mut self, lane: &Lane, to: Option<Rank>) {
+        let Some(kind) = self.0.get_mut(&lane.kind) else { return };
+        match to {
+            Some(rank) => drop(kind.queues.insert(lane.queue.clone(), Some(rank))),
+            None => drop(kind.queues.remove(&lane.queue)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+
+    use super::*;
+    use crate::domain::Timestamp;
+
+    fn due(queue: &str, priority: i32, time: i64) -> Due {
+        let name = |text| Name::new(text).expect("a name");
+        let lane = Lane { kind: name("work"), queue: name(queue) };
+        let ready_time = Timestamp::from_micros(time);
+        Due { lane, tasks: 1, first: Rank { priority: Reverse(priority), ready_time, row: 0 } }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_ahead_is_found_and_what_nobody_told_of_later() {
+        let (first, urgent, other) = (due("a", 0, 5), due("a", 1, 9), due("b", 0, 7));
+        let kind = first.lane.kind.clone();
+        let mut fronts = Fronts::default();
+        fronts.came(std::slice::from_ref(&first));
+        assert!(fronts.is_old(&kind), "never looked at");
+        fronts.read(kind.clone(), vec![first.lane.clone()], CHEAP / 2);
+        assert!(fronts.is_old(&kind), "it costs nothing to look again");
+        fronts.looked_from_head(&first.lane, CHEAP);
+        assert_eq!((fronts.is_old(&kind), fronts.of(&first.lane)), (false, None));
+        fronts.moved(&first.lane, Some(first.first));
+        // A later one changes nothing; a more urgent one is looked for again.
+        fronts.came(&[due("a", 0, 6)]);
+        assert_eq!(fronts.of(&first.lane), Some(first.first));
+        fronts.hear(Tidings { came: vec![urgent.clone(), other.clone()], all: false });
+        assert_eq!(fronts.of(&first.lane), Some(urgent.first));
+        let lanes = fronts.lanes(std::slice::from_ref(&kind), &[]);
+        assert_eq!(lanes, [first.lane.clone(), other.lane.clone()]);
+        fronts.moved(&first.lane, None);
+        let lanes = fronts.lanes(std::slice::from_ref(&kind), &[]);
+        assert_eq!(lanes, [other.lane]);
+        tokio::time::advance(FROM_THE_HEAD_EVERY).await;
+        assert!(fronts.is_old(&kind));
+        // What takes long is done less often.
+        fronts.read(kind.clone(), vec![], Duration::from_secs(1));
+        tokio::time::advance(FROM_THE_HEAD_EVERY).await;
+        assert!(!fronts.is_old(&kind));
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert!(fronts.is_old(&kind));
+        fronts.hear(Tidings { came: vec![], all: true });
+        assert!(fronts.is_old(&kind));
+    }
+}
