@@ -22,8 +22,10 @@ demo:
 	cargo run --release -- demo
 
 # CreateTask with 256 in flight, beside one insert and one commit a request; and the
-# way of a task to a waiting worker, beside two bare calls and two commits; and the way
-# of a report to a watcher at another replica, beside one within a server.
+# way of a task to a waiting worker, beside two bare calls and two commits; and several
+# replicas: the way of a report to a watcher at another one, what they create together
+# beside pgbench with the same statements, and whether old rows and long transactions slow
+# them down (TASKWATCH_BENCH_ROWS ended tasks, 200,000 where it is not set).
 bench: postgres
 	cargo bench --bench create --bench handoff --bench replicas
 

@@ -14,7 +14,8 @@ use taskwatch::{
         State, Task, Timestamp, Token, Value,
     },
     store::{
-        self, Changes, Created, Lane, ListQuery, Notice, Reader, StoreError, Stored, Wanted, Writer,
+        self, Changes, Created, Lane, ListQuery, Notice, Picked, Rank, Reader, StoreError, Stored,
+        Wanted, Writer,
     },
 };
 
@@ -147,13 +148,13 @@ async fn a_whole_life_is_read_back_as_it_was_written(db: Db) {
     assert_eq!(task.attempt, 2);
     assert_eq!(task.progress.as_ref().unwrap().report.percent, Some(90.0));
     assert!(task.checkpoint.is_some());
-    assert_eq!(
-        reader
-            .next_deadline(Timestamp::from_micros(i64::MIN), Timestamp::from_micros(i64::MAX))
-            .await
-            .expect("read"),
-        None
-    );
+    assert_eq!(next_deadline(&reader).await, None);
+}
+
+/// The next one, whenever.
+async fn next_deadline(reader: &Reader) -> Option<Timestamp> {
+    let (since, until) = (Timestamp::from_micros(i64::MIN), Timestamp::from_micros(i64::MAX));
+    reader.next_deadline(since, until).await.expect("read")
 }
 
 async fn all_or_nothing(db: Db) {
@@ -198,16 +199,26 @@ async fn what_may_be_picked_and_in_which_order(db: Db) {
     assert_eq!(lanes, [lane("a"), lane("b")]);
     let only = transaction.lanes(&[name("work")], &[name("b")]).await.expect("lanes");
     assert_eq!(only, [lane("b")]);
-    let picked = transaction.pick(&lane("a"), 10).await.expect("picked");
-    let ids: Vec<&str> = picked.iter().map(|picked| picked.stored.task.id.as_str()).collect();
-    assert_eq!(ids, ["urgent", "old", "young"]);
+    let picked = transaction.pick(&lane("a"), 10, None).await.expect("picked");
+    let ids = |picked: &[Picked]| -> Vec<String> {
+        picked.iter().map(|picked| picked.stored.task.id.to_string()).collect()
+    };
+    assert_eq!(ids(&picked), ["urgent", "old", "young"]);
+    // From each place on.
+    for (at, first) in picked.iter().enumerate() {
+        let from = Rank::of(&first.stored.task, first.stored.row);
+        let rest = transaction.pick(&lane("a"), 10, Some(from)).await.expect("picked");
+        assert_eq!(ids(&rest), ids(&picked[at..]));
+        let one = transaction.pick(&lane("a"), 1, Some(from)).await.expect("picked");
+        assert_eq!(ids(&one), ids(&picked[at..=at]));
+    }
     let then = now.plus(Duration::from_secs(7_200));
     let due = transaction.make_due(then, 10).await.expect("made due");
     assert_eq!((due.len(), due[0].tasks), (1, 1));
-    let picked = transaction.pick(&lane("a"), 1).await.expect("picked");
+    let picked = transaction.pick(&lane("a"), 1, None).await.expect("picked");
     assert_eq!(picked[0].stored.task.id.as_str(), "later");
     transaction.rollback().await.expect("rolled back");
-    let next = reader.next_deadline().await.expect("read");
+    let next = next_deadline(&reader).await;
     assert_eq!(next, Some(now.plus(Duration::from_secs(3_600))));
 }
 
@@ -220,10 +231,16 @@ async fn leases_that_are_over(db: Db) {
     happen(&mut writer, &reader, "limited", &[grant(1)]).await;
     let plain = happen(&mut writer, &reader, "plain", &[grant(2)]).await;
     let at = |seconds| now.plus(Duration::from_secs(seconds));
-    assert_eq!(reader.overdue(at(-1), at(0), 10).await.expect("read"), []);
-    let late = reader.overdue(at(-1), at(20), 10).await.expect("read");
+    assert_eq!(
+        reader.overdue(now.minus(Duration::from_secs(1)), at(0), 10).await.expect("read"),
+        []
+    );
+    let late = reader.overdue(now.minus(Duration::from_secs(1)), at(20), 10).await.expect("read");
     assert_eq!((late.len(), late[0].cause), (1, Expiry::AttemptTimeout));
-    assert_eq!(reader.overdue(at(-1), at(60), 10).await.expect("read").len(), 3);
+    assert_eq!(
+        reader.overdue(now.minus(Duration::from_secs(1)), at(60), 10).await.expect("read").len(),
+        3
+    );
     assert!(reader.next_deadline().await.expect("read") < plain.lease().map(|l| l.expire_time));
     let mut transaction = writer.begin().await.expect("begun");
     let live = transaction.live_leases().await.expect("counted");

@@ -97,7 +97,7 @@ impl Feed {
     /// Those of these tasks that exist, in one statement.
     pub async fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Stored>, StoreError> {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let sql = format!("SELECT {COLUMNS} {} WHERE t.id = ANY($1)", super::rows::FROM);
+        let sql = format!("SELECT {COLUMNS} {} WHERE t.id = ANY($1)", super::rows::from(self.db()));
         query(self.db(), &sql, [ids.into()]).await?.iter().map(stored).collect()
     }
 

@@ -10,7 +10,7 @@ use sea_orm::{
 
 use super::{
     Cursor, ListQuery, Page, StoreError, Stored, filter,
-    rows::{COLUMNS, FROM, stored},
+    rows::{COLUMNS, from, stored},
     statements::{in_time, placeholders, query},
     transaction::inputs,
 };
@@ -176,7 +176,8 @@ async fn tasks(
     rows: &[Cursor],
     with_input: bool,
 ) -> Result<HashMap<i64, Stored>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.row IN {}", placeholders(db, 1, rows.len()));
+    let sql =
+        format!("SELECT {COLUMNS} {} WHERE t.row IN {}", from(db), placeholders(db, 1, rows.len()));
     let mut all = HashMap::with_capacity(rows.len());
     for row in query(db, &sql, rows.iter().map(|at| at.row.into())).await? {
         let stored = stored(&row)?;

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::HashMap};
 
 use super::{
     Due, Lane, LiveLeases, Name, Picked, Rank, StoreError, Stored, Timestamp, Transaction,
-    rows::{COLUMNS, FROM, stored},
+    rows::{COLUMNS, from, stored},
     statements::{execute, is_postgres, placeholders, query},
     transaction::inputs,
 };
@@ -92,10 +92,11 @@ impl Transaction<'_> {
         let lock = if is_postgres(db) { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
         let sql = format!(
             "SELECT {COLUMNS}, (SELECT length(i.input) FROM inputs i WHERE i.row = t.row) \
-             AS input_length {FROM} \
+             AS input_length {} \
              WHERE t.due = 1 AND t.kind = $1 AND t.queue = $2 {place} \
              AND NOT EXISTS (SELECT 1 FROM paused_queues p WHERE p.queue = t.queue) \
-             ORDER BY t.priority DESC, t.ready_time, t.row LIMIT $3 {lock}"
+             ORDER BY t.priority DESC, t.ready_time, t.row LIMIT $3 {lock}",
+            from(db)
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let values = [lane.kind.as_str().into(), lane.queue.as_str().into(), limit.into()];

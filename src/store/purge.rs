@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     StoreError, Stored, Timestamp, Transaction,
-    rows::{COLUMNS, FROM, stored},
+    rows::{COLUMNS, from, stored},
     statements::{execute, is_postgres, placeholders, query, shaped},
 };
 use crate::domain::limits::REQUEST_ID_KEPT;
@@ -48,7 +48,7 @@ impl Transaction<'_> {
         let mut gone: Vec<Stored> = Vec::with_capacity(rows.len());
         for piece in shaped(&rows) {
             let list = placeholders(self.db()?, 1, piece.len());
-            let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.row IN {list}");
+            let sql = format!("SELECT {COLUMNS} {} WHERE t.row IN {list}", from(self.db()?));
             for row in query(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await? {
                 gone.push(stored(&row)?);
             }

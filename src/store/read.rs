@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::{
     Expiry, Name, Object, Overdue, Page, Reader, StoreError, Stored, TaskId, Timestamp, Token,
     list,
-    rows::{COLUMNS, FROM, stored},
+    rows::{COLUMNS, from, stored},
     statements::{first, now, patiently, placeholders, read, shaped},
 };
 
 impl Reader {
     /// One task.
     pub async fn task(&self, id: &TaskId, with_input: bool) -> Result<Option<Stored>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.id = $1");
+        let sql = format!("SELECT {COLUMNS} {} WHERE t.id = $1", from(&self.db));
         let rows = read(&self.db, &sql, [id.as_str().into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let mut found = stored(row)?;
@@ -36,7 +36,7 @@ impl Reader {
         let mut all = Vec::with_capacity(ids.len());
         for ids in shaped(ids) {
             let list = placeholders(&self.db, 1, ids.len());
-            let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.id IN {list}");
+            let sql = format!("SELECT {COLUMNS} {} WHERE t.id IN {list}", from(&self.db));
             let rows = read(&self.db, &sql, ids.iter().map(|id| id.as_str().into())).await?;
             for row in &rows {
                 all.push(stored(row)?);

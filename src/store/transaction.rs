@@ -16,7 +16,7 @@ use sea_orm::{
 use super::{
     Loaded, Name, Object, RememberedRequest, StoreError, Stored, Transaction, Wanted, Writer,
     connection::Place,
-    rows::{COLUMNS, FROM, stored},
+    rows::{COLUMNS, from, stored},
     statements::{first, in_time, is_postgres, now, placeholders, query, shaped},
 };
 
@@ -127,7 +127,7 @@ impl Transaction<'_> {
         }
         for piece in shaped(&ids) {
             let list = placeholders(db, 1, piece.len());
-            let sql = format!("SELECT {COLUMNS} {FROM} WHERE t.id IN {list}");
+            let sql = format!("SELECT {COLUMNS} {} WHERE t.id IN {list}", from(db));
             for row in query(db, &sql, piece.iter().map(|id| (*id).into())).await? {
                 let found = stored(&row)?;
                 loaded.tasks.insert(found.task.id.clone(), found);

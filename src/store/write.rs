@@ -262,8 +262,18 @@ impl Transaction<'_> {
         let sets = sets.join(", ");
         for piece in shaped(rows) {
             let list = placeholders(self.db()?, piece.len(), columns.len() + 1);
+            // Said twice, so that PostgreSQL looks for these rows alone, whatever it believes
+            // of a table that was empty when it last heard of it.
+            let rows: Vec<String> =
+                (0..piece.len()).map(|row| format!("${}", row * (columns.len() + 1) + 1)).collect();
+            let only = if postgres {
+                format!("AND {table}.row IN ({})", rows.join(", "))
+            } else {
+                String::new()
+            };
             let sql = format!(
-                "UPDATE {table} SET {sets} FROM (VALUES {list}) AS v WHERE {table}.row = v.column1"
+                "UPDATE {table} SET {sets} FROM (VALUES {list}) AS v \
+                 WHERE {table}.row = v.column1 {only}"
             );
             execute(self.db()?, &sql, piece.iter().flatten().cloned()).await?;
         }
