@@ -83,6 +83,13 @@ impl Server {
 
     /// Starts it on the same data and, from the second time on, the same port.
     pub async fn start_again(&mut self) {
+        if let Err(how) = self.try_start().await {
+            panic!("the server ended at its start: {how}");
+        }
+    }
+
+    /// The same, where it may end at its start: then how it ended, with its log.
+    pub async fn try_start(&mut self) -> Result<(), String> {
         assert!(self.child.is_none(), "it still runs");
         self.starts += 1;
         let log = File::create(self.log_path()).expect("a log");
@@ -93,10 +100,13 @@ impl Server {
             let log = self.log();
             if let Some(address) = listening(&log) {
                 self.address = address;
-                return;
+                return Ok(());
             }
             let ended = self.child.as_mut().and_then(|child| child.try_wait().expect("waited"));
-            assert!(ended.is_none(), "the server ended at its start: {ended:?}\n{log}");
+            if let Some(status) = ended {
+                self.child = None;
+                return Err(format!("{status}\n{}", self.log()));
+            }
             assert!(Instant::now() < deadline, "the server does not listen\n{log}");
             sleep(Duration::from_millis(10)).await;
         }
