@@ -97,12 +97,12 @@ $(TOOLS)/clients-python: clients/python/.venv/ready $(CLIENTS_PROTOS:%=proto/%)
 	$(CLIENTS_PROTOC) --python_out=clients/python --grpc_python_out=clients/python $(CLIENTS_PROTOS)
 	@mkdir -p $(TOOLS) && touch $@
 
-$(TOOLS)/clients-go: clients/python/.venv/ready $(wildcard clients/go/go.* clients/go/*/main.go clients/go/worker/*.go) $(CLIENTS_PROTOS:%=proto/%) | go
+$(TOOLS)/clients-go: clients/python/.venv/ready $(wildcard clients/go/go.* clients/go/*/main.go clients/go/balance/*.go clients/go/worker/*.go) $(CLIENTS_PROTOS:%=proto/%) | go
 	cd clients/go && go build -o bin/ google.golang.org/protobuf/cmd/protoc-gen-go \
 		google.golang.org/grpc/cmd/protoc-gen-go-grpc
 	PATH=$(CURDIR)/clients/go/bin:$$PATH $(CLIENTS_PROTOC) --go_out=clients/go --go-grpc_out=clients/go \
 		$(CLIENTS_GO_OPT:%=--go_opt=%) $(CLIENTS_GO_OPT:%=--go-grpc_opt=%) $(CLIENTS_PROTOS)
-	cd clients/go && go build -o bin/ ./worker ./client
+	cd clients/go && go build -o bin/ ./worker ./client ./balance
 	@mkdir -p $(TOOLS) && touch $@
 
 npm:

@@ -60,6 +60,15 @@ impl Server {
 
     /// On another database, where one is given.
     pub async fn with(database: Option<String>, config: Option<&str>) -> Self {
+        Self::with_environment(database, config, &[]).await
+    }
+
+    /// And with these variables.
+    pub async fn with_environment(
+        database: Option<String>,
+        config: Option<&str>,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let folder = TempDir::new().expect("a directory");
         let path = folder.path().join("taskwatch.toml");
         let config = config.map(|text| {
@@ -68,11 +77,12 @@ impl Server {
         });
         let database = database
             .unwrap_or_else(|| format!("sqlite://{}/taskwatch.db", folder.path().display()));
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let mut server = Self {
             folder,
             database,
             config,
-            environment: Vec::new(),
+            environment: environment.iter().map(own).collect(),
             child: None,
             starts: 0,
             address: "127.0.0.1:0".to_owned(),
