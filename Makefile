@@ -7,11 +7,15 @@ TOOLS := $(CURDIR)/target/tools
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -y -qq
 
-.PHONY: test lint demo bench tools postgres tmux go npm operations-clients clients
+.PHONY: test chaos lint demo bench tools postgres tmux go npm operations-clients clients
 
 # Everything: the real binary, real databases, real clients.
 test: tools
 	cargo test </dev/null
+
+# The long form of tests/chaos.rs: some ten minutes. It prints the seed that repeats it.
+chaos: postgres
+	TASKWATCH_CHAOS_FAULTS=$${TASKWATCH_CHAOS_FAULTS:-300} cargo test --test chaos -- --nocapture </dev/null
 
 lint:
 	cargo fmt --check
