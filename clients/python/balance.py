@@ -53,7 +53,8 @@ def follow(_):
         if not task.HasField("end_time"):
             print(f"{task.name}: cut at revision {task.revision}: {error}", file=sys.stderr)
             time.sleep(0.1)
-    print(task.name, task_pb2.Task.State.Name(task.state), flush=True)
+    # At once, with its end of line: other threads print too.
+    print(f"{task.name} {task_pb2.Task.State.Name(task.state)}\n", end="", flush=True)
 
 
 with ThreadPoolExecutor(args.at_once) as threads:
