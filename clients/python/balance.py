@@ -2,7 +2,7 @@
 drains meanwhile; prints their names and states."""
 
 import argparse, json, sys, time, uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import grpc
 from taskwatch.v1 import task_pb2, task_service_pb2 as pb
@@ -35,7 +35,7 @@ if ":///" not in target:
 stub = TaskServiceStub(grpc.insecure_channel(target, list(channel.items())))
 
 
-def follow(_):
+def follow():
     """Creates a task and watches it to its end. The policy sends the same request again, which
     creates once since it has an id. A watch that is cut goes on from the last revision seen."""
     task = task_pb2.Task(kind=args.kind, input=args.input)
@@ -53,10 +53,10 @@ def follow(_):
         if not task.HasField("end_time"):
             print(f"{task.name}: cut at revision {task.revision}: {error}", file=sys.stderr)
             time.sleep(0.1)
-    # At once, with its end of line: other threads print too.
-    print(f"{task.name} {task_pb2.Task.State.Name(task.state)}\n", end="", flush=True)
+    return task
 
 
 with ThreadPoolExecutor(args.at_once) as threads:
-    for each in threads.map(follow, range(args.tasks)):
-        pass
+    for ended in as_completed([threads.submit(follow) for _ in range(args.tasks)]):
+        task = ended.result()
+        print(task.name, task_pb2.Task.State.Name(task.state), flush=True)

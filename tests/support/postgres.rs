@@ -1,7 +1,9 @@
 //! A throw-away PostgreSQL: one server for each test process, one database for
-//! each test. It needs PostgreSQL's programs, which `make test` installs.
+//! each test. It needs PostgreSQL's programs, which `make test` installs; where
+//! TASKWATCH_TEST_POSTGRES names a folder, it takes those in its `bin`.
 
 use std::{
+    env,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -9,9 +11,12 @@ use std::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
 };
 
+use sea_orm::{ConnectionTrait, Database};
 use tempfile::TempDir;
+use tokio::runtime;
 
 /// A server of PostgreSQL and all its databases, gone with this process.
 pub struct Cluster {
@@ -90,10 +95,25 @@ impl Cluster {
     /// The URL of a fresh, empty database.
     pub fn database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let port = self.port.to_string();
-        let createdb = self.programs.join("createdb");
-        run(as_owner(&createdb).args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", &name]));
-        format!("postgres://postgres@127.0.0.1:{port}/{name}")
+        let server = format!("postgres://postgres@127.0.0.1:{}", self.port);
+        let (maintenance, sql) = (format!("{server}/postgres"), format!("CREATE DATABASE {name}"));
+        let create = async move {
+            let connection = Database::connect(maintenance).await.expect("connected");
+            connection.execute_unprepared(&sql).await.expect("a database");
+            connection.close().await.expect("closed");
+        };
+        // On a thread of its own, since the caller's may be one that must not wait.
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        thread::spawn(move || runtime.block_on(create)).join().expect("a database");
+        format!("{server}/{name}")
+    }
+
+    /// Stops it, as a crash would, for good.
+    pub fn stop(&self) {
+        run(as_owner(&self.programs.join("pg_ctl"))
+            .args(["stop", "-m", "immediate", "-D"])
+            .arg(&self.data));
     }
 
     /// Stops it, as a crash would where `mode` is "immediate", and starts it again.
@@ -119,8 +139,17 @@ fn as_owner(program: &Path) -> Command {
     command
 }
 
-/// The newest installed version's programs.
+/// The programs of the version that is asked for, else of the newest one installed.
 fn programs() -> PathBuf {
+    if let Some(folder) = env::var_os("TASKWATCH_TEST_POSTGRES") {
+        let bin = PathBuf::from(folder).join("bin");
+        assert!(
+            bin.join("initdb").exists(),
+            "{}: no PostgreSQL: run `make versions`",
+            bin.display()
+        );
+        return bin;
+    }
     let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
