@@ -84,7 +84,7 @@ async fn fill(database: &DatabaseConnection, rows: u64) {
              create_time, start_time, end_time, end_order, update_time, revision, settled_revision) \
          SELECT nextval('tasks_row'), 'kept-' || n, 'work', 'default', 0, 5, 0, t, t, t + 10, t + 20, \
              t + 20, t + 20, 3, 3 \
-         FROM generate_series(1, $rows) n, LATERAL (SELECT \
+         FROM generate_series(1, $rows::bigint) n, LATERAL (SELECT \
              (extract(epoch FROM now()) * 1000000)::bigint - ($rows - n) * 1000 AS t) times; \
          INSERT INTO results SELECT row, '\\x1200' FROM tasks WHERE id LIKE 'kept-%'; \
          INSERT INTO attempts (row, number, attempt, start_time, end_time, end_state) \

@@ -82,13 +82,15 @@ pub(super) fn is_postgres(db: &impl ConnectionTrait) -> bool {
     db.get_database_backend() == DbBackend::Postgres
 }
 
+/// The time of PostgreSQL.
+pub(super) const CLOCK: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
 /// The present time by the clock that this database goes by.
 pub(super) async fn now(db: &impl ConnectionTrait) -> Result<Timestamp, StoreError> {
     if !is_postgres(db) {
         return Ok(clock::now());
     }
-    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-    let micros: Option<i64> = first(&query(db, sql, []).await?)?;
+    let micros: Option<i64> = first(&query(db, &format!("SELECT {CLOCK}"), []).await?)?;
     Ok(Timestamp::from_micros(micros.unwrap_or_default()))
 }
 

@@ -14,11 +14,13 @@ use sea_orm::{
 };
 
 use super::{
-    Loaded, Name, Object, RememberedRequest, StoreError, Stored, Transaction, Wanted, Writer,
+    Loaded, Name, Object, RememberedRequest, StoreError, Stored, Timestamp, Transaction, Wanted,
+    Writer,
     connection::Place,
     rows::{COLUMNS, from, stored},
-    statements::{first, in_time, is_postgres, now, placeholders, query, shaped},
+    statements::{CLOCK, first, in_time, is_postgres, placeholders, query, shaped},
 };
+use crate::clock;
 
 /// How long the callers wait for what became of their COMMIT, and how often it is
 /// asked for.
@@ -79,12 +81,15 @@ impl Transaction<'_> {
     pub async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
         let db = self.db()?;
         let postgres = is_postgres(db);
+        let mut now = clock::now();
         if postgres {
-            let sql = "SELECT pg_current_xact_id()::text";
-            self.xid = first(&query(self.db()?, sql, []).await?)?;
+            let sql = format!("SELECT pg_current_xact_id()::text, {CLOCK}");
+            for row in query(db, &sql, []).await? {
+                now = Timestamp::from_micros(row.try_get_by_index(1)?);
+                self.xid = Some(row.try_get_by_index(0)?);
+            }
         }
         let db = self.db()?;
-        let now = now(db).await?;
         let mut loaded = Loaded { now, tasks: Default::default(), requests: Default::default() };
         let mut rows_of = HashMap::new();
         let mut requests: Vec<&str> = wanted.requests.iter().map(String::as_str).collect();
