@@ -59,6 +59,9 @@ pub fn create(new: &NewTask, now: Timestamp) -> Task {
 /// Whatever the state table does not allow, a guard that does not hold, a token
 /// that is not the live one. A refusal changes nothing.
 pub fn apply(task: &Task, event: &Event, context: &Context<'_>) -> Result<Option<Task>, Error> {
+    // Time goes forward for each task, also where the database held a transaction up after
+    // it had asked for the time, or a clock was set back.
+    let context = &Context { now: context.now.max(task.update_time), ..*context };
     match event {
         Event::Update(patch) => update(task, patch, context),
         Event::Lease(grant) => lease(task, grant, context).map(Some),

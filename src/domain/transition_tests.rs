@@ -254,6 +254,19 @@ fn time_paused_does_not_count() {
 }
 
 #[test]
+fn time_goes_forward_for_each_task() {
+    let queued = create(&new_task("work"), BEGIN);
+    let later = BEGIN.plus(Duration::from_secs(5));
+    let running = at(later, &grant(1), &queued).expect("allowed").expect("a change");
+    // Late with its time: what follows happens when it was given out, not before.
+    let released = done(&running, &ends(1, Outcome::Released));
+    assert_eq!(released.update_time, later);
+    let again = done(&released, &grant(2));
+    assert_eq!(again.start_time, Some(later));
+    assert!(again.lease().expect("a lease").expire_time > later);
+}
+
+#[test]
 fn a_keep_alive_is_written_when_a_third_of_the_lease_has_gone() {
     let running = done(&create(&new_task("work"), BEGIN), &grant(1));
     let beat = Event::Report(says(1));
