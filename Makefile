@@ -12,7 +12,7 @@ VERSIONS := postgres-16 postgres-17 postgres-18
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -y -qq
 
-.PHONY: test chaos versions lint demo bench tools postgres tmux go npm operations-clients clients
+.PHONY: test chaos versions lint demo bench tools postgres valgrind tmux go npm operations-clients clients
 
 # Everything: the real binary, real databases, real clients.
 test: tools
@@ -47,13 +47,10 @@ lint:
 demo:
 	cargo run --release -- demo
 
-# CreateTask with 256 in flight, beside one insert and one commit a request; and the
-# way of a task to a waiting worker, beside two bare calls and two commits; and several
-# replicas: the way of a report to a watcher at another one, what they create together
-# beside pgbench with the same statements, and whether old rows and long transactions slow
-# them down (TASKWATCH_BENCH_ROWS ended tasks, 200,000 where it is not set).
-bench: postgres
-	cargo bench --bench create --bench handoff --bench replicas
+# Every figure beside its baseline, in target/bench as JSON and plots: half an hour.
+# BENCH="create life" runs some; TASKWATCH_BENCH_ROWS=10000000 keeps as many rows.
+bench: postgres valgrind
+	cargo bench --bench taskwatch -- $(BENCH)
 
 tools: postgres tmux $(TOOLS)/grpcurl $(TOOLS)/toxiproxy/server operations-clients clients $(TOOLS)/kubernetes/ready
 
@@ -61,6 +58,11 @@ tools: postgres tmux $(TOOLS)/grpcurl $(TOOLS)/toxiproxy/server operations-clien
 postgres:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 		|| { $(APT) update && $(APT) install --no-install-recommends postgresql </dev/null; }
+
+# Counts instructions.
+valgrind:
+	@command -v valgrind >/dev/null 2>&1 \
+		|| { $(APT) update && $(APT) install --no-install-recommends valgrind </dev/null; }
 
 # A terminal, for what only terminals show.
 tmux:

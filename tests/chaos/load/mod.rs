@@ -8,6 +8,7 @@ mod watchers;
 mod workers;
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -105,11 +106,12 @@ impl Load {
         Caller { name: format!("{role}-{number}"), load: self.clone(), random }
     }
 
-    /// Waits until every task has ended; wakes those that were left paused. What has not
-    /// ended in time.
+    /// Waits until every task has ended; wakes those that were left paused, and gives an
+    /// owner to those that were queued again when theirs had left. What has not ended in time.
     pub async fn settle(&self) -> Vec<String> {
         let mut caller = self.caller("settler");
         let begin = Instant::now();
+        let mut owned = HashSet::new();
         loop {
             let live = "state = QUEUED OR state = RUNNING OR state = PAUSED OR state = CANCELLING";
             let left = caller.list(0, live).await;
@@ -118,6 +120,11 @@ impl Load {
             }
             for task in left.iter().filter(|task| task.state() == State::Paused) {
                 drop(caller.ask_for(&task.name, State::Running, 0).await);
+            }
+            for task in left.into_iter().filter(|task| task.kind == "external") {
+                if owned.insert(task.name.clone()) {
+                    self.following.spawn(owners::own(self.caller("owner"), task.name));
+                }
             }
             sleep(PAUSE).await;
         }

@@ -79,13 +79,8 @@ pub(super) async fn meddle(mut caller: Caller) {
                     drop(caller.ask_for(&name, State::Running, 0).await);
                 }
             }
-            // Of one that has failed or was cancelled; else it is refused. Its owner may have
-            // left by then, so that nobody else would end it.
-            _ => {
-                drop(caller.ask_for(&name, State::Queued, 0).await);
-                caller.pause(0..1_500).await;
-                drop(caller.ask_for(&name, State::Cancelled, 0).await);
-            }
+            // Of one that has failed or was cancelled; else it is refused.
+            _ => drop(caller.ask_for(&name, State::Queued, 0).await),
         }
     }
 }

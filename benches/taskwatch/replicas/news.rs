@@ -13,11 +13,14 @@ use taskwatch::proto::{
 use tokio::time::{Instant, sleep};
 use tonic::{Streaming, transport::Channel};
 
-use crate::CONFIG;
-use crate::support::{Server, create, next, postgres::Cluster, watch};
+use crate::{
+    CONFIG,
+    load::alternate_calls,
+    report::{Figure, Goal},
+    support::{Server, create, next, postgres::Cluster, watch},
+};
 
 const ROUNDS: usize = 1_000;
-const WARM_UP: usize = 50;
 
 /// A worker at one server, and a watcher at another one or the same.
 struct Pair {
@@ -82,14 +85,7 @@ async fn commit(database: &DatabaseConnection, told: bool) -> Duration {
     begin.elapsed()
 }
 
-fn line(what: &str, times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    let at = |share: usize| times[times.len() * share / 100].as_secs_f64() * 1e3;
-    println!("{what:<52} {:>8.3} {:>8.3} {:>8.3}", at(50), at(90), at(99));
-    times[times.len() / 2]
-}
-
-pub(crate) async fn run() {
+pub(crate) async fn run() -> Vec<Figure> {
     let cluster = Cluster::with("");
     let (shared, own) = (cluster.database(), cluster.database());
     let start = async |database: &str| Server::with(Some(database.to_owned()), Some(CONFIG)).await;
@@ -99,29 +95,37 @@ pub(crate) async fn run() {
     let mut within = Pair::of(&alone, &alone).await;
     let database = Database::connect(&shared).await.expect("connected");
     database.execute_unprepared("CREATE TABLE rows (row BIGSERIAL PRIMARY KEY)").await.unwrap();
-    let mut times: [Vec<Duration>; 4] = Default::default();
-    for round in 0..ROUNDS + WARM_UP {
-        let units = i64::try_from(round).expect("few") + 1;
-        let taken = [
-            within.round(units).await,
-            across.round(units).await,
-            commit(&database, false).await,
-            commit(&database, true).await,
-        ];
-        if round >= WARM_UP {
-            times.iter_mut().zip(taken).for_each(|(times, taken)| times.push(taken));
-        }
+    let mut round = 0;
+    let [across, within, told, bare] = alternate_calls(ROUNDS, async |which| {
+        round += 1;
         // What follows a commit elsewhere is over by then.
-        sleep(Duration::from_millis(5)).await;
-    }
-    let [mut within, mut across, mut bare, mut told] = times;
-    println!("From report to watcher, {ROUNDS} rounds, PostgreSQL, durable, three replicas\n");
-    println!("{:<52} {:>8} {:>8} {:>8}", "milliseconds", "median", "p90", "p99");
-    let within = line("within one server", &mut within);
-    let across = line("reported at A, watched at C", &mut across);
-    let bare = line("a commit of one row", &mut bare);
-    let told = line("the same, and the others are told", &mut told);
-    let ratio = |one: Duration, other: Duration| one.as_secs_f64() / other.as_secs_f64();
-    println!("\nratios of the medians: {:.2}, {:.2}", ratio(across, within), ratio(told, bare));
+        sleep(Duration::from_millis(2)).await;
+        match which {
+            0 => across.round(round).await,
+            1 => within.round(round).await,
+            _ => commit(&database, which == 2).await,
+        }
+    })
+    .await;
     drop((b, database));
+    vec![
+        Figure {
+            key: "replicas-news".to_owned(),
+            what: "from a report at one replica to a watcher at another".to_owned(),
+            unit: "ms",
+            ours: across,
+            against: "the same within one server",
+            baseline: within,
+            goal: Goal::AtMost(100.0),
+        },
+        Figure {
+            key: "replicas-notice".to_owned(),
+            what: "a commit of one row, of which the other replicas are told".to_owned(),
+            unit: "ms",
+            ours: told,
+            against: "the commit alone",
+            baseline: bare,
+            goal: Goal::None,
+        },
+    ]
 }

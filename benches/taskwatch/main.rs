@@ -1,0 +1,79 @@
+//! What `make bench` measures. The real binary and each baseline are processes of their
+//! own, and so is the load generator, which is this program. Each figure stands beside its
+//! baseline from the same run, in alternating rounds, since machines are shared and noisy:
+//! the ratios count. `cargo bench -- NAME…` runs some of them; `-- list` names them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_precision_loss, missing_docs)]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod baseline;
+mod calls;
+mod instructions;
+mod load;
+mod memory;
+mod pgbench;
+mod replicas;
+mod report;
+mod rows;
+mod watches;
+
+use std::{future::Future, pin::Pin};
+
+use report::{Figure, Report};
+
+/// Nothing runs in the servers themselves.
+const CONFIG: &str = "[runner]\nconcurrency = 0\n[kinds]\naccept_unknown = true\n";
+
+type Run = Pin<Box<dyn Future<Output = Vec<Figure>>>>;
+
+/// Every benchmark, by the name that asks for it. Nothing happens until one is awaited.
+fn all() -> Vec<(&'static str, Run)> {
+    vec![
+        ("create", Box::pin(calls::measure_create())),
+        ("create-postgres", Box::pin(calls::measure_create_postgres())),
+        ("latency", Box::pin(calls::measure_latency())),
+        ("handoff", Box::pin(calls::measure_handoff())),
+        ("batch", Box::pin(calls::measure_batch())),
+        ("get", Box::pin(calls::measure_get())),
+        ("life", Box::pin(calls::measure_life())),
+        ("fanout", Box::pin(watches::fanout())),
+        ("age", Box::pin(watches::age())),
+        ("overload", Box::pin(watches::overload())),
+        ("reports", Box::pin(watches::reports())),
+        ("memory", Box::pin(memory::run())),
+        ("rows", Box::pin(rows::kept())),
+        ("start", Box::pin(rows::start())),
+        ("replicas-news", Box::pin(replicas::news::run())),
+        ("replicas-create", Box::pin(replicas::throughput::run())),
+        ("replicas-rows", Box::pin(replicas::age::run())),
+        ("instructions", Box::pin(instructions::run())),
+    ]
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|w| !w.starts_with("--")).collect();
+    if words.first().is_some_and(|word| word.starts_with("count-")) {
+        return instructions::count(&words[0], words[1].parse().expect("a number"));
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        if words.first().is_some_and(|word| word.starts_with("serve-")) {
+            return baseline::serve(&words[0]).await;
+        }
+        let mut report = Report::default();
+        let known: Vec<&str> = all().iter().map(|(name, _)| *name).collect();
+        if let Some(word) = words.iter().find(|word| !known.contains(&word.as_str())) {
+            println!("{word}: no such benchmark. There are: {}", known.join(", "));
+            return;
+        }
+        for (name, run) in all() {
+            if words.is_empty() || words.iter().any(|word| word == name) {
+                report.add(run.await);
+            }
+        }
+        report.write();
+        assert!(!report.has_grown, "a hot path takes more instructions than it did: see above");
+    });
+}

@@ -1,0 +1,162 @@
+//! Figures beside their baselines: as a table, as JSON, and as one plot each.
+
+use std::{fs, path::Path};
+
+use plotters::prelude::*;
+use serde_json::{Value, json};
+
+/// What is to be reached.
+#[derive(Clone, Copy)]
+pub(crate) enum Goal {
+    /// Of the ratio to the baseline.
+    RatioAtLeast(f64),
+    /// Of the ratio to the baseline.
+    RatioAtMost(f64),
+    /// Of the figure itself.
+    AtMost(f64),
+    /// It is shown.
+    None,
+}
+
+/// Something measured several times, beside the same of its baseline.
+pub(crate) struct Figure {
+    /// A word for files.
+    pub(crate) key: String,
+    pub(crate) what: String,
+    pub(crate) unit: &'static str,
+    pub(crate) ours: Vec<f64>,
+    pub(crate) against: &'static str,
+    /// Empty where there is none.
+    pub(crate) baseline: Vec<f64>,
+    pub(crate) goal: Goal,
+}
+
+#[derive(Default)]
+pub(crate) struct Report {
+    figures: Vec<Value>,
+    /// A count of instructions is beyond what is kept of it.
+    pub(crate) has_grown: bool,
+}
+
+/// Median, and the tenth and the ninetieth of a hundred.
+struct Spread {
+    median: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Spread {
+    fn of(samples: &[f64]) -> Option<Self> {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |share: usize| sorted.get((sorted.len() * share / 100).min(sorted.len() - 1));
+        if sorted.is_empty() {
+            return None;
+        }
+        Some(Self { median: *at(50)?, low: *at(10)?, high: *at(90)? })
+    }
+
+    fn text(&self) -> String {
+        let [median, low, high] = [self.median, self.low, self.high].map(short);
+        format!("{median} ({low} to {high})")
+    }
+
+    fn json(&self) -> Value {
+        json!({ "median": self.median, "p10": self.low, "p90": self.high })
+    }
+}
+
+/// Three digits or more.
+fn short(figure: f64) -> String {
+    match figure.abs() {
+        size if size >= 100.0 => format!("{figure:.0}"),
+        size if size >= 10.0 => format!("{figure:.1}"),
+        size if size >= 0.001 || size == 0.0 => format!("{figure:.3}"),
+        _ => format!("{figure:.1e}"),
+    }
+}
+
+impl Report {
+    /// Shows them at once, since a whole run takes long.
+    pub(crate) fn add(&mut self, figures: Vec<Figure>) {
+        for figure in figures {
+            let ours = Spread::of(&figure.ours).expect("something was measured");
+            let baseline = Spread::of(&figure.baseline);
+            let ratio = baseline.as_ref().map(|baseline| ours.median / baseline.median);
+            let (goal, reached) = match (figure.goal, ratio) {
+                (Goal::RatioAtLeast(goal), Some(ratio)) => {
+                    (format!("ratio ≥ {goal}"), Some(ratio >= goal))
+                }
+                (Goal::RatioAtMost(goal), Some(ratio)) => {
+                    (format!("ratio ≤ {goal}"), Some(ratio <= goal))
+                }
+                (Goal::AtMost(goal), _) => (format!("≤ {goal}"), Some(ours.median <= goal)),
+                _ => (String::new(), None),
+            };
+            println!("\n{}: {}, {}", figure.key, figure.what, figure.unit);
+            println!("  {:<48} {}", "taskwatch", ours.text());
+            if let Some(baseline) = &baseline {
+                println!("  {:<48} {}", figure.against, baseline.text());
+            }
+            let ratio_text = ratio.map(|ratio| format!("ratio {ratio:.3}  ")).unwrap_or_default();
+            let verdict = match reached {
+                Some(true) => "reached",
+                Some(false) => "NOT reached",
+                None => "",
+            };
+            println!("  {ratio_text}{goal} {verdict}");
+            self.has_grown |= figure.key.starts_with("instructions-") && reached == Some(false);
+            plot(&figure, &ours, baseline.as_ref(), &goal);
+            self.figures.push(json!({
+                "key": figure.key,
+                "what": figure.what,
+                "unit": figure.unit,
+                "taskwatch": ours.json(),
+                "against": figure.against,
+                "baseline": baseline.map(|baseline| baseline.json()),
+                "ratio": ratio,
+                "goal": goal,
+                "reached": reached,
+            }));
+        }
+    }
+
+    pub(crate) fn write(&self) {
+        let path = folder().join("results.json");
+        let text = serde_json::to_string_pretty(&self.figures).expect("JSON");
+        fs::write(&path, text + "\n").expect("written");
+        println!("\nThe figures and a plot of each are in {}", folder().display());
+    }
+}
+
+fn folder() -> &'static Path {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench"));
+    fs::create_dir_all(folder).expect("a directory");
+    folder
+}
+
+/// A bar each, with a whisker from p10 to p90.
+fn plot(figure: &Figure, ours: &Spread, baseline: Option<&Spread>, goal: &str) {
+    let path = folder().join(format!("{}.svg", figure.key));
+    let bars: Vec<(&str, &Spread)> = [("taskwatch", ours)]
+        .into_iter()
+        .chain(baseline.map(|baseline| (figure.against, baseline)))
+        .collect();
+    let most = bars.iter().map(|(_, spread)| spread.high).fold(f64::MIN_POSITIVE, f64::max);
+    let root = SVGBackend::new(&path, (760, 90 + 60 * bars.len() as u32)).into_drawing_area();
+    root.fill(&WHITE).expect("drawn");
+    let title = format!("{} [{}] {goal}", figure.what, figure.unit);
+    root.draw(&Text::new(title, (14, 12), ("sans-serif", 15))).expect("drawn");
+    for (at, (name, spread)) in bars.iter().enumerate() {
+        let top = 44 + 60 * at as i32;
+        let x = |figure: f64| 14 + (figure / most * 690.0) as i32;
+        let colour = if at == 0 { RGBColor(42, 111, 151) } else { RGBColor(170, 170, 170) };
+        let text = format!("{name}: {}", spread.text());
+        root.draw(&Text::new(text, (14, top), ("sans-serif", 13))).expect("drawn");
+        let bar = Rectangle::new([(14, top + 18), (x(spread.median), top + 40)], colour.filled());
+        root.draw(&bar).expect("drawn");
+        let whisker = vec![(x(spread.low), top + 29), (x(spread.high), top + 29)];
+        root.draw(&PathElement::new(whisker, BLACK)).expect("drawn");
+    }
+    root.present().expect("written");
+}
