@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::{
     Feed, Reader, StoreError, Writer,
+    reads::Reads,
     schema::Migrator,
     statements::{TRIED_EVERY, WAITED_FOR, execute, first, in_time, is_postgres, query},
 };
@@ -123,7 +124,8 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
         }
         _ => None,
     };
-    let reader = Reader { db: reader, embedded };
+    let reads = Arc::new(Reads::of(&reader));
+    let reader = Reader { db: reader, embedded, reads };
     let keep = reader.clone();
     let replica = rand::random();
     Ok((Writer { db: writer, place, next_row, broken: false, replica, _keep: keep }, reader))

@@ -1,7 +1,7 @@
 //! What the other replicas on the same PostgreSQL have committed: heard of by
 //! notification, and read again where one was lost.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::{DatabaseConnection, sqlx::postgres::PgListener};
 
@@ -9,6 +9,7 @@ use super::{
     Notice, Reader, StoreError, Stored, TaskId, Timestamp,
     batches::{CHANNEL, KEPT, decoded},
     connection::Place,
+    reads::Reads,
     rows::{COLUMNS, stored},
     statements::{execute, first, in_time, now, placeholders, query, shaped},
 };
@@ -50,8 +51,9 @@ pub struct Ear {
 }
 
 impl Feed {
-    pub(super) const fn new(db: DatabaseConnection, place: Place, replica: i64) -> Self {
-        Self { reader: Reader { db, embedded: None }, place, replica }
+    pub(super) fn new(db: DatabaseConnection, place: Place, replica: i64) -> Self {
+        let reads = Arc::new(Reads::of(&db));
+        Self { reader: Reader { db, embedded: None, reads }, place, replica }
     }
 
     fn db(&self) -> &DatabaseConnection {

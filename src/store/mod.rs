@@ -15,6 +15,7 @@ mod list;
 mod pick;
 mod purge;
 mod read;
+mod reads;
 mod rows;
 mod schema;
 mod statements;
@@ -54,6 +55,7 @@ pub struct Stored {
 pub struct Reader {
     db: DatabaseConnection,
     embedded: Option<Arc<connection::Embedded>>,
+    reads: Arc<reads::Reads>,
 }
 
 /// Which tasks to list.

@@ -5,23 +5,13 @@ use std::time::Duration;
 use super::{
     Expiry, Name, Object, Overdue, Page, Reader, StoreError, Stored, TaskId, Timestamp, Token,
     list,
-    rows::{COLUMNS, from, stored},
-    statements::{first, now, patiently, placeholders, read, shaped},
+    statements::{first, now, patiently, read},
 };
 
 impl Reader {
     /// One task.
     pub async fn task(&self, id: &TaskId, with_input: bool) -> Result<Option<Stored>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} {} WHERE t.id = $1", from(&self.db));
-        let rows = read(&self.db, &sql, [id.as_str().into()]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let mut found = stored(row)?;
-        if with_input {
-            let sql = "SELECT input FROM inputs WHERE row = $1";
-            let input: Option<Vec<u8>> = first(&read(&self.db, sql, [found.row.into()]).await?)?;
-            found.input = input.map(|bytes| Object::from_encoded(bytes.into()));
-        }
-        Ok(Some(found))
+        self.reads.task(id, with_input).await
     }
 
     /// The input of a task, where it has one.
@@ -29,20 +19,6 @@ impl Reader {
         let sql = "SELECT i.input FROM tasks t JOIN inputs i ON i.row = t.row WHERE t.id = $1";
         let found: Option<Vec<u8>> = first(&read(&self.db, sql, [id.as_str().into()]).await?)?;
         Ok(found.map(|bytes| Object::from_encoded(bytes.into())))
-    }
-
-    /// Those of `ids` that exist, in any order, without inputs.
-    pub async fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Stored>, StoreError> {
-        let mut all = Vec::with_capacity(ids.len());
-        for ids in shaped(ids) {
-            let list = placeholders(&self.db, 1, ids.len());
-            let sql = format!("SELECT {COLUMNS} {} WHERE t.id IN {list}", from(&self.db));
-            let rows = read(&self.db, &sql, ids.iter().map(|id| id.as_str().into())).await?;
-            for row in &rows {
-                all.push(stored(row)?);
-            }
-        }
-        Ok(all)
     }
 
     /// One page of a list.

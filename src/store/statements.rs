@@ -108,6 +108,16 @@ pub(super) fn shaped<T>(mut list: &[T]) -> impl Iterator<Item = &[T]> {
     })
 }
 
+/// The same for a list in which it is no harm to say one again, as behind IN: its last
+/// piece is filled up, so that there are as few statements as can be.
+pub(super) fn filled<T: Clone>(list: &[T]) -> impl Iterator<Item = Vec<T>> {
+    list.chunks(SHAPES[0]).map(|piece| {
+        let size = SHAPES.into_iter().rev().find(|size| *size >= piece.len());
+        let last = piece.last().into_iter().cycle().cloned();
+        piece.iter().cloned().chain(last).take(size.unwrap_or(piece.len())).collect()
+    })
+}
+
 /// Placeholders for so many rows of so many columns, which must be all that the
 /// statement has: `(?, ?), (?, ?)` on SQLite, which looks up a numbered one by going
 /// through all of them, and `($1, $2), ($3, $4)` on PostgreSQL.

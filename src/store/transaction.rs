@@ -18,7 +18,7 @@ use super::{
     Writer,
     connection::Place,
     rows::{COLUMNS, from, stored},
-    statements::{CLOCK, first, in_time, is_postgres, placeholders, query, shaped},
+    statements::{CLOCK, filled, first, in_time, is_postgres, placeholders, query},
 };
 use crate::clock;
 
@@ -94,7 +94,7 @@ impl Transaction<'_> {
         let mut rows_of = HashMap::new();
         let mut requests: Vec<&str> = wanted.requests.iter().map(String::as_str).collect();
         requests.sort_unstable();
-        for piece in shaped(&requests) {
+        for piece in filled(&requests) {
             let list = placeholders(db, 1, piece.len());
             let lock = if postgres { "ORDER BY q.request_id FOR UPDATE OF q" } else { "" };
             let sql = format!(
@@ -124,13 +124,13 @@ impl Transaction<'_> {
         if postgres {
             // First the locks, then the rows: a statement that waited for a lock would
             // show what it joins as it was before.
-            for piece in shaped(&ids) {
+            for piece in filled(&ids) {
                 let list = placeholders(db, 1, piece.len());
                 let sql = format!("SELECT 1 FROM tasks WHERE id IN {list} ORDER BY id FOR UPDATE");
                 query(db, &sql, piece.iter().map(|id| (*id).into())).await?;
             }
         }
-        for piece in shaped(&ids) {
+        for piece in filled(&ids) {
             let list = placeholders(db, 1, piece.len());
             let sql = format!("SELECT {COLUMNS} {} WHERE t.id IN {list}", from(db));
             for row in query(db, &sql, piece.iter().map(|id| (*id).into())).await? {
@@ -235,7 +235,7 @@ pub(super) async fn inputs(
 ) -> Result<(), StoreError> {
     let rows: Vec<i64> = tasks.iter().map(|stored| stored.row).collect();
     let mut found = std::collections::HashMap::new();
-    for piece in shaped(&rows) {
+    for piece in filled(&rows) {
         let list = placeholders(db, 1, piece.len());
         let sql = format!("SELECT row, input FROM inputs WHERE row IN {list}");
         for row in query(db, &sql, piece.iter().map(|row| (*row).into())).await? {

@@ -1,0 +1,127 @@
+//! Reads of single tasks. Those that are asked for while others are being read go together
+//! into the next statement: a busy server reads a batch for what one would cost, an idle one
+//! reads at once.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use sea_orm::DatabaseConnection;
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    task::JoinSet,
+};
+
+use super::{
+    StoreError, Stored, TaskId,
+    rows::{COLUMNS, from, stored},
+    statements::{filled, patiently, placeholders, query},
+    transaction::inputs,
+};
+
+/// Batches that are read beside one another.
+const BESIDE: usize = 2;
+/// Tasks in one batch.
+const MOST: usize = 128;
+
+/// Who asks, and for what.
+#[derive(Debug)]
+struct Asked {
+    id: TaskId,
+    with_input: bool,
+    reply: oneshot::Sender<Result<Option<Stored>, StoreError>>,
+}
+
+/// The way to those who read; they stop when it is dropped.
+#[derive(Debug)]
+pub(super) struct Reads {
+    queue: mpsc::UnboundedSender<Asked>,
+    _running: JoinSet<()>,
+}
+
+impl Reads {
+    pub(super) fn of(db: &DatabaseConnection) -> Self {
+        let (queue, asked) = mpsc::unbounded_channel();
+        let asked = Arc::new(Mutex::new(asked));
+        let mut running = JoinSet::new();
+        for _ in 0..BESIDE {
+            running.spawn(run(db.clone(), Arc::clone(&asked)));
+        }
+        Self { queue, _running: running }
+    }
+
+    pub(super) async fn task(
+        &self,
+        id: &TaskId,
+        with_input: bool,
+    ) -> Result<Option<Stored>, StoreError> {
+        let closed = || StoreError::Unavailable("it is closed".into());
+        let (reply, answer) = oneshot::channel();
+        let asked = Asked { id: id.clone(), with_input, reply };
+        self.queue.send(asked).map_err(|_| closed())?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+async fn run(db: DatabaseConnection, queue: Arc<Mutex<mpsc::UnboundedReceiver<Asked>>>) {
+    let mut asked = Vec::new();
+    while queue.lock().await.recv_many(&mut asked, MOST).await > 0 {
+        answer(&db, std::mem::take(&mut asked)).await;
+    }
+}
+
+async fn answer(db: &DatabaseConnection, mut asked: Vec<Asked>) {
+    // Nobody waits for what was given up.
+    asked.retain(|asked| !asked.reply.is_closed());
+    match tasks(db, &asked).await {
+        Ok(found) => {
+            for Asked { id, with_input, reply } in asked {
+                let mut stored = found.get(&id).cloned();
+                if let Some(stored) = stored.as_mut().filter(|_| !with_input) {
+                    stored.input = None;
+                }
+                reply.send(Ok(stored)).ok();
+            }
+        }
+        Err(StoreError::Unavailable(why)) => {
+            for Asked { reply, .. } in asked {
+                reply.send(Err(StoreError::Unavailable(why.clone()))).ok();
+            }
+        }
+        // A row that cannot be understood is a fault for those only who asked for it.
+        Err(_) => {
+            for asked in asked {
+                let found = tasks(db, std::slice::from_ref(&asked)).await;
+                asked.reply.send(found.map(|mut found| found.remove(&asked.id))).ok();
+            }
+        }
+    }
+}
+
+/// Those that there are, with their inputs where anybody asked for them.
+async fn tasks(
+    db: &DatabaseConnection,
+    asked: &[Asked],
+) -> Result<HashMap<TaskId, Stored>, StoreError> {
+    let ids: BTreeSet<&str> = asked.iter().map(|asked| asked.id.as_str()).collect();
+    let ids: Vec<&str> = ids.into_iter().collect();
+    let with_input: BTreeSet<&TaskId> =
+        asked.iter().filter(|asked| asked.with_input).map(|asked| &asked.id).collect();
+    patiently(db, || async {
+        let mut found = HashMap::with_capacity(ids.len());
+        for ids in filled(&ids) {
+            let list = placeholders(db, 1, ids.len());
+            let sql = format!("SELECT {COLUMNS} {} WHERE t.id IN {list}", from(db));
+            for row in query(db, &sql, ids.iter().map(|id| (*id).into())).await? {
+                let stored = stored(&row)?;
+                found.insert(stored.task.id.clone(), stored);
+            }
+        }
+        let mut wanted: Vec<&mut Stored> =
+            found.values_mut().filter(|stored| with_input.contains(&stored.task.id)).collect();
+        inputs(db, &mut wanted).await?;
+        Ok(found)
+    })
+    .await
+}
