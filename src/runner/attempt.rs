@@ -2,17 +2,18 @@
 //! and what it has said. Shared by the handler's [`Job`](super::Job), the task that
 //! supervises it and the loop that keeps its lease alive. It calls nobody.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use serde_json::{Map, Value as Json};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     board::{Assignment, means_lost},
+    latest::Latest,
     outbox::Outbox,
 };
 use crate::{
-    domain::{Error, Name, ProgressReport, State, TaskId, TimeLimit, Timestamp, Token},
+    domain::{Error, Name, Object, ProgressReport, State, TaskId, TimeLimit, Timestamp, Token},
     tasks::Answer,
 };
 
@@ -82,13 +83,36 @@ pub(super) struct Attempt {
     pub(super) kind: Name,
     pub(super) number: u32,
     pub(super) token: Token,
-    pub(super) input: Map<String, Json>,
-    pub(super) checkpoint: Option<Map<String, Json>>,
+    pub(super) input: Given,
+    pub(super) checkpoint: Option<Given>,
     /// What stood before this attempt.
-    pub(super) kept_progress: Option<ProgressReport>,
+    pub(super) kept_progress: Option<Box<ProgressReport>>,
     pub(super) outbox: Outbox,
-    control: watch::Sender<Control>,
+    control: Latest<Control>,
     time: Reckoning,
+}
+
+/// An object as it came: as JSON it takes many times the room, and most read it once.
+#[derive(Debug)]
+pub(super) struct Given {
+    encoded: Object,
+    json: OnceLock<Map<String, Json>>,
+}
+
+impl Given {
+    const fn new(encoded: Object) -> Self {
+        Self { encoded, json: OnceLock::new() }
+    }
+
+    /// Read now, and not kept.
+    pub(super) fn read(&self) -> Map<String, Json> {
+        self.encoded.to_json()
+    }
+
+    /// Kept for as long as the attempt.
+    pub(super) fn json(&self) -> &Map<String, Json> {
+        self.json.get_or_init(|| self.read())
+    }
 }
 
 /// Turns the store's times into this machine's, whatever the two clocks say: the
@@ -134,36 +158,29 @@ impl Attempt {
             kind,
             number: attempt,
             token,
-            input: assigned.input,
-            checkpoint: assigned.checkpoint,
-            kept_progress: assigned.kept_progress,
+            input: Given::new(assigned.input),
+            checkpoint: assigned.checkpoint.map(Given::new),
+            kept_progress: assigned.kept_progress.map(Box::new),
             outbox: Outbox::new(),
-            control: watch::Sender::new(control),
+            control: Latest::new(control),
             time,
         }
     }
 
     pub(super) fn control(&self) -> Control {
-        *self.control.borrow()
+        self.control.get()
     }
 
-    pub(super) fn controls(&self) -> watch::Receiver<Control> {
-        self.control.subscribe()
-    }
-
-    fn steer(&self, change: impl FnOnce(&mut Control)) {
-        self.control.send_if_modified(|control| {
-            let before = *control;
-            change(control);
-            *control != before
-        });
+    /// Waits until its control is such that it `holds`.
+    pub(super) async fn until(&self, holds: impl Fn(&Control) -> bool) {
+        self.control.until(holds).await;
     }
 
     /// Takes what the store answers to a report. Where the store is not there, the
     /// lease lives until it would end by itself.
     pub(super) fn hear(&self, answer: &Result<Answer, Error>) {
         match answer {
-            Ok(Answer { wanted, expire_time, limit }) => self.steer(|control| {
+            Ok(Answer { wanted, expire_time, limit }) => self.control.change(|control| {
                 control.expires = control.expires.max(self.time.instant(*expire_time));
                 if !control.timed_out {
                     control.limit = self.time.limit(*limit);
@@ -180,13 +197,13 @@ impl Attempt {
 
     /// The work must end at once, and nothing can be said of it any more.
     pub(super) fn lose(&self) {
-        self.steer(|control| control.lost = true);
+        self.control.change(|control| control.lost = true);
     }
 
     /// The attempt has taken too long: `grace` is left for it to stop.
     pub(super) fn time_out(&self, grace: Duration) {
         let end = Instant::now() + grace;
-        self.steer(|control| {
+        self.control.change(|control| {
             control.timed_out = true;
             control.limit = None;
             control.abandon_at = Some(control.abandon_at.map_or(end, |at| at.min(end)));
@@ -195,7 +212,7 @@ impl Attempt {
 
     /// The server stops.
     pub(super) fn release(&self, stop_by: Instant, abandon_at: Instant) {
-        self.steer(|control| {
+        self.control.change(|control| {
             control.released = true;
             control.stop_by = Some(stop_by);
             control.abandon_at =

@@ -3,14 +3,13 @@
 //! on the command line asks a server, and tests play faults of the store.
 
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value as Json};
 use tokio::sync::broadcast;
 
 use crate::{
     clock,
     domain::{
-        Error, Finish, Lease, Name, ProgressReport, Report, State, TaskId, TimeLimit, Timestamp,
-        Token,
+        Error, Finish, Lease, Name, Object, ProgressReport, Report, State, TaskId, TimeLimit,
+        Timestamp, Token,
     },
     tasks::{Answer, LeaseRequest, Leased, Tasks},
 };
@@ -41,8 +40,8 @@ pub(crate) struct Assignment {
     pub(crate) start_time: Timestamp,
     pub(crate) expire_time: Timestamp,
     pub(crate) limit: TimeLimit,
-    pub(crate) input: Map<String, Json>,
-    pub(crate) checkpoint: Option<Map<String, Json>>,
+    pub(crate) input: Object,
+    pub(crate) checkpoint: Option<Object>,
     /// What stood before this attempt.
     pub(crate) kept_progress: Option<ProgressReport>,
 }
@@ -64,8 +63,8 @@ impl Assignment {
             start_time: task.start_time.unwrap_or_else(clock::now),
             expire_time,
             limit,
-            input: input.map(|input| input.to_json()).unwrap_or_default(),
-            checkpoint: task.checkpoint.as_ref().map(|checkpoint| checkpoint.to_json()),
+            input: input.unwrap_or_default(),
+            checkpoint: task.checkpoint.clone(),
             kept_progress: task.progress.as_ref().map(|progress| progress.report.clone()),
         })
     }

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{HandlerError, Job, Progress};
+use super::{HandlerError, Job, Progress, Wanted};
 use crate::domain::Code;
 
 pub(super) const KIND: &str = "demo";
@@ -21,8 +21,8 @@ struct Plan {
 }
 
 pub(super) async fn run(job: Job) -> Result<Json, HandlerError> {
-    let Plan { steps, step, fail_at } = plan(job.input())?;
-    let done = job.checkpoint().and_then(|saved| whole(saved.get("step")?)).unwrap_or(0);
+    let Plan { steps, step, fail_at } = plan(&job.read_input())?;
+    let done = job.read_checkpoint().and_then(|saved| whole(saved.get("step")?)).unwrap_or(0);
     if done >= steps {
         job.report(at(steps, steps));
     }
@@ -49,10 +49,10 @@ async fn work(job: &Job, step: Duration) -> Result<(), HandlerError> {
     loop {
         job.proceed().await?;
         let begun = Instant::now();
-        tokio::select! {
-            () = tokio::time::sleep(left) => return Ok(()),
-            () = job.paused() => left = left.saturating_sub(begun.elapsed()),
-            () = job.cancelled() => return Err(HandlerError::cancelled()),
+        // One wait for whatever comes: thousands of these may sleep at once.
+        match timeout(left, job.until(|wanted| wanted != Wanted::Run)).await {
+            Ok(()) => left = left.saturating_sub(begun.elapsed()),
+            Err(_over) => return Ok(()),
         }
     }
 }

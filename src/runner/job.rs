@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
-use tokio::{sync::watch, time::Instant};
 
 use super::{
     HandlerError, Progress,
-    attempt::{Attempt, Control, Wanted},
+    attempt::{Attempt, Control, Given, Wanted},
     bounds,
     outbox::Parcel,
 };
@@ -46,7 +45,7 @@ impl Job {
 
     /// What the task's creator handed in. Empty where that was nothing.
     pub fn input(&self) -> &Map<String, Json> {
-        &self.attempt.input
+        self.attempt.input.json()
     }
 
     /// The input as a type of your own.
@@ -55,14 +54,24 @@ impl Job {
     ///
     /// A permanent INVALID_ARGUMENT that says what does not fit.
     pub fn input_as<T: DeserializeOwned>(&self) -> Result<T, HandlerError> {
-        serde_json::from_value(Json::Object(self.attempt.input.clone())).map_err(|error| {
+        serde_json::from_value(Json::Object(self.read_input())).map_err(|error| {
             HandlerError::permanent(Code::INVALID_ARGUMENT, format!("input: {error}"))
         })
     }
 
     /// What an earlier attempt saved last.
     pub fn checkpoint(&self) -> Option<&Map<String, Json>> {
-        self.attempt.checkpoint.as_ref()
+        self.attempt.checkpoint.as_ref().map(Given::json)
+    }
+
+    /// The input, for who needs it once: it is not kept.
+    pub(super) fn read_input(&self) -> Map<String, Json> {
+        self.attempt.input.read()
+    }
+
+    /// The checkpoint, likewise.
+    pub(super) fn read_checkpoint(&self) -> Option<Map<String, Json>> {
+        self.attempt.checkpoint.as_ref().map(Given::read)
     }
 
     /// Says how far it has come. Never blocks and never queues: while a report is on
@@ -147,23 +156,21 @@ impl Job {
         if self.wanted().is_stop() { Err(HandlerError::cancelled()) } else { Ok(()) }
     }
 
-    async fn until(&self, holds: impl Fn(Wanted) -> bool) {
-        let mut controls = self.attempt.controls();
-        // An error would mean that the attempt is gone, and it is held here.
-        let _gone = controls.wait_for(|control| holds(control.wanted())).await;
+    pub(super) async fn until(&self, holds: impl Fn(Wanted) -> bool) {
+        self.attempt.until(|control| holds(control.wanted())).await;
     }
 
-    pub(super) fn controls(&self) -> watch::Receiver<Control> {
-        self.attempt.controls()
+    pub(super) fn control(&self) -> Control {
+        self.attempt.control()
     }
 
-    /// When work that was told to stop should be killed at the latest.
-    pub(super) fn stop_by(&self) -> Option<Instant> {
-        self.attempt.control().stop_by
+    /// Waits until it is no longer `seen`.
+    pub(super) async fn control_changed(&self, seen: &Control) {
+        self.attempt.until(|control| control != seen).await;
     }
 
     /// What stood before this attempt.
     pub(super) fn kept_progress(&self) -> ProgressReport {
-        self.attempt.kept_progress.clone().unwrap_or_default()
+        self.attempt.kept_progress.as_deref().cloned().unwrap_or_default()
     }
 }

@@ -14,6 +14,7 @@ mod demo;
 mod handler;
 mod handlers;
 mod job;
+mod latest;
 mod outbox;
 mod program;
 mod progress;

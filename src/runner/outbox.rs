@@ -4,8 +4,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
+use super::latest::Latest;
 use crate::domain::{Object, ProgressReport};
 
 /// A report without its token.
@@ -26,6 +27,10 @@ impl Parcel {
     fn is_empty(&self) -> bool {
         self.progress.is_none() && self.checkpoint.is_none()
     }
+
+    fn placed(self) -> Place {
+        (!self.is_empty()).then(|| Box::new(self))
+    }
 }
 
 #[derive(Debug)]
@@ -34,21 +39,24 @@ pub(super) struct Outbox {
     places: Mutex<Places>,
     filled: Notify,
     /// How many of the things said are durable.
-    durable: watch::Sender<u64>,
+    durable: Latest<u64>,
 }
+
+/// Mostly empty, and a parcel is large.
+type Place = Option<Box<Parcel>>;
 
 #[derive(Debug, Default)]
 struct Places {
-    waiting: Parcel,
+    waiting: Place,
     /// On its way: not known to be durable, so a last word takes it along again.
-    sent: Parcel,
+    sent: Place,
     said: u64,
     said_when_sent: u64,
 }
 
 impl Outbox {
     pub(super) fn new() -> Self {
-        Self { places: Mutex::default(), filled: Notify::new(), durable: watch::Sender::new(0) }
+        Self { places: Mutex::default(), filled: Notify::new(), durable: Latest::new(0) }
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {
@@ -59,7 +67,7 @@ impl Outbox {
     pub(super) fn put(&self, parcel: Parcel) {
         {
             let mut places = self.places();
-            places.waiting = parcel.over(std::mem::take(&mut places.waiting));
+            places.waiting = parcel.over(opened(places.waiting.take())).placed();
             places.said += 1;
         }
         self.filled.notify_one();
@@ -70,10 +78,10 @@ impl Outbox {
         loop {
             {
                 let mut places = self.places();
-                if !places.waiting.is_empty() {
+                if let Some(parcel) = places.waiting.take() {
                     places.said_when_sent = places.said;
-                    places.sent = std::mem::take(&mut places.waiting);
-                    return places.sent.clone();
+                    places.sent = Some(parcel.clone());
+                    return *parcel;
                 }
             }
             self.filled.notified().await;
@@ -84,32 +92,34 @@ impl Outbox {
     pub(super) fn delivered(&self) {
         let said = {
             let mut places = self.places();
-            places.sent = Parcel::default();
+            places.sent = None;
             places.said_when_sent
         };
-        self.durable.send_replace(said);
+        self.durable.change(|durable| *durable = said);
     }
 
     /// What was taken has to be sent again, but for what has become newer.
     pub(super) fn returned(&self) {
         let mut places = self.places();
-        let sent = std::mem::take(&mut places.sent);
-        places.waiting = std::mem::take(&mut places.waiting).over(sent);
+        let sent = opened(places.sent.take());
+        places.waiting = opened(places.waiting.take()).over(sent).placed();
     }
 
     /// All that is not known to be durable, for the last word.
     pub(super) fn rest(&self) -> Parcel {
         let places = self.places();
-        places.waiting.clone().over(places.sent.clone())
+        opened(places.waiting.clone()).over(opened(places.sent.clone()))
     }
 
     /// Waits until all that was said before is durable.
     pub(super) async fn flushed(&self) {
         let said = self.places().said;
-        let mut durable = self.durable.subscribe();
-        // An error would mean that the outbox is gone, and it is borrowed here.
-        let _gone = durable.wait_for(|durable| *durable >= said).await;
+        self.durable.until(|durable| *durable >= said).await;
     }
+}
+
+fn opened(place: Place) -> Parcel {
+    place.map_or_else(Parcel::default, |parcel| *parcel)
 }
 
 #[cfg(test)]

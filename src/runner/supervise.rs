@@ -3,7 +3,9 @@
 //! last word until it is heard. It promises that the work has stopped before the
 //! outcome is said, but for a handler that blocks its thread.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any, ops::ControlFlow, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration,
+};
 
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -37,7 +39,8 @@ pub(super) async fn run(
     // What the pump had on its way goes along with the outcome.
     drop(pump);
     match ended {
-        Some(outcome) => finish(board.as_ref(), &attempt, outcome).await,
+        // In a box of its own, or every task that runs would hold the room for its end.
+        Some(outcome) => Box::pin(finish(board.as_ref(), &attempt, outcome)).await,
         None => tracing::warn!(
             task = %attempt.id,
             attempt = attempt.number,
@@ -54,36 +57,37 @@ async fn work(
     grace: Duration,
 ) -> Option<Outcome> {
     let job = Job::new(attempt.clone());
-    let mut work = Box::pin(AssertUnwindSafe(async { handler.run(job).await }).catch_unwind());
-    let mut controls = attempt.controls();
+    let mut work = pin!(AssertUnwindSafe(async { handler.run(job).await }).catch_unwind());
     // The limit that the store was last asked about, and whoever asks.
     let (mut asked, mut _asking) = (None, None);
     loop {
-        let control = *controls.borrow_and_update();
+        let control = attempt.control();
         if control.lost {
             return None;
         }
-        let wanted = control.wanted();
+        let limit = control.limit.filter(|_| control.limit != asked);
+        // One timer for all of them: it is a good part of what a running task takes.
+        let next = limit.into_iter().chain(control.abandon_at).fold(control.expires, Instant::min);
         tokio::select! {
             biased;
-            // An error would mean that the attempt is gone, and it is borrowed here.
-            _changed = controls.changed() => {}
+            () = attempt.until(|now| *now != control) => {}
             ended = &mut work => return Some(match ended {
                 Ok(ended) => outcome(ended, attempt.control().wanted()),
                 Err(panic) => panicked(attempt, panic.as_ref()),
             }),
-            () = reached(Some(control.expires)) => {
-                tracing::warn!(task = %attempt.id, "the lease could not be kept alive");
-                attempt.lose();
-            }
-            () = reached(control.limit), if control.limit != asked => {
-                asked = control.limit;
-                let asking = time_out(Arc::clone(board), Arc::clone(attempt), grace);
-                _asking = Some(AbortOnDropHandle::new(tokio::spawn(asking)));
-            }
-            () = reached(control.abandon_at) => {
-                tracing::warn!(task = %attempt.id, ?wanted, "did not stop when it was told to");
-                return Some(stopped(wanted));
+            () = sleep_until(next) => {
+                if next == control.expires {
+                    tracing::warn!(task = %attempt.id, "the lease could not be kept alive");
+                    attempt.lose();
+                } else if limit == Some(next) {
+                    asked = limit;
+                    let asking = time_out(Arc::clone(board), Arc::clone(attempt), grace);
+                    _asking = Some(AbortOnDropHandle::new(tokio::spawn(asking)));
+                } else {
+                    let wanted = control.wanted();
+                    tracing::warn!(task = %attempt.id, ?wanted, "did not stop when it was told to");
+                    return Some(stopped(wanted));
+                }
             }
         }
     }
@@ -100,13 +104,6 @@ async fn time_out(board: Arc<dyn Board>, attempt: Arc<Attempt>, grace: Duration)
     }
     if attempt.control().limit.is_some_and(|limit| limit <= Instant::now()) {
         attempt.time_out(grace);
-    }
-}
-
-async fn reached(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -131,22 +128,32 @@ fn report(attempt: &Attempt, Parcel { progress, checkpoint }: Parcel) -> Report 
 async fn pump(board: Arc<dyn Board>, attempt: Arc<Attempt>) {
     loop {
         let parcel = attempt.outbox.take().await;
-        let reports = vec![(attempt.id.clone(), report(&attempt, parcel))];
-        let Some(answer) = board.report(reports).await.pop() else { continue };
-        attempt.hear(&answer);
-        match answer {
-            Ok(_) => attempt.outbox.delivered(),
-            Err(error) if means_lost(&error) => return,
-            Err(error) if means_later(&error) => {
-                attempt.outbox.returned();
-                sleep(LONGEST_PAUSE / 4).await;
-            }
-            Err(error) => {
-                tracing::error!(task = %attempt.id, %error, "a report was refused: left out");
-                attempt.outbox.delivered();
-            }
+        // In a box: it mostly waits for the next one.
+        if Box::pin(send(board.as_ref(), &attempt, parcel)).await.is_break() {
+            return;
         }
     }
+}
+
+async fn send(board: &dyn Board, attempt: &Attempt, parcel: Parcel) -> ControlFlow<()> {
+    let reports = vec![(attempt.id.clone(), report(attempt, parcel))];
+    let Some(answer) = board.report(reports).await.pop() else {
+        return ControlFlow::Continue(());
+    };
+    attempt.hear(&answer);
+    match answer {
+        Ok(_) => attempt.outbox.delivered(),
+        Err(error) if means_lost(&error) => return ControlFlow::Break(()),
+        Err(error) if means_later(&error) => {
+            attempt.outbox.returned();
+            sleep(LONGEST_PAUSE / 4).await;
+        }
+        Err(error) => {
+            tracing::error!(task = %attempt.id, %error, "a report was refused: left out");
+            attempt.outbox.delivered();
+        }
+    }
+    ControlFlow::Continue(())
 }
 
 /// Says the last word until it is heard, or the store says that the lease is lost.

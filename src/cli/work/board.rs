@@ -129,8 +129,8 @@ fn assignment(lease: Lease) -> Option<Assignment> {
         expire_time: time(lease.expire_time.as_ref()).unwrap_or(start_time),
         // The server ends the attempt at its timeout, and the lease is lost then.
         limit: TimeLimit::None,
-        input: task.input.map(|input| object(&input).to_json()).unwrap_or_default(),
-        checkpoint: task.checkpoint.map(|checkpoint| object(&checkpoint).to_json()),
+        input: task.input.as_ref().map(object).unwrap_or_default(),
+        checkpoint: task.checkpoint.as_ref().map(object),
         kept_progress: task.progress.map(|progress| ProgressReport {
             percent: progress.percent,
             message: progress.message,

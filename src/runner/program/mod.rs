@@ -19,7 +19,7 @@ mod text;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use self::template::{Template, Values};
 use super::{Handler, HandlerError, Job};
@@ -46,8 +46,13 @@ impl Program {
     }
 
     /// Program and arguments for this job.
-    fn command(&self, job: &Job, task: &str) -> Result<Vec<String>, HandlerError> {
-        let values = Values { task, attempt: job.attempt(), input: job.input() };
+    fn command(
+        &self,
+        job: &Job,
+        task: &str,
+        input: &Map<String, Json>,
+    ) -> Result<Vec<String>, HandlerError> {
+        let values = Values { task, attempt: job.attempt(), input };
         let each = self.command.iter().map(|template| template.render(&values));
         each.collect::<Result<_, _>>().map_err(|missing| {
             let message = format!("{missing} is missing: the command of this kind needs it");

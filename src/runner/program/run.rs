@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::{Code, limits},
-    runner::{HandlerError, Job, Wanted, bounds},
+    runner::{HandlerError, Job, Wanted, attempt::Control, bounds},
 };
 
 const READ_BYTES: usize = 64 << 10;
@@ -29,9 +29,10 @@ const REST: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(program: &Program, job: Job) -> Result<Json, HandlerError> {
     let task = format!("tasks/{}", job.id());
-    let command = program.command(&job, &task)?;
-    let input = Json::Object(job.input().clone()).to_string();
-    let checkpoint = job.checkpoint().map(|saved| Json::Object(saved.clone()).to_string());
+    let input = job.read_input();
+    let command = program.command(&job, &task, &input)?;
+    let input = Json::Object(input).to_string();
+    let checkpoint = job.read_checkpoint().map(|saved| Json::Object(saved).to_string());
     let run = Run {
         task: &task,
         attempt: job.attempt(),
@@ -109,17 +110,15 @@ impl Attendance<'_> {
         let mut out = vec![0; READ_BYTES];
         let mut err = vec![0; READ_BYTES];
         let (mut read, mut rests_until) = (0, None);
-        let mut controls = self.job.controls();
         loop {
-            controls.mark_unchanged();
-            self.steer(self.job.wanted());
+            let control = self.job.control();
+            self.steer(&control);
             let kill_at = self.told.filter(|_| !self.killed);
             let awake = rests_until.is_none();
             let Process { child, stdout, stderr, .. } = &mut self.process;
             let news = tokio::select! {
                 status = child.wait() => News::Exited(status),
-                // An error would mean that the attempt is gone, and the job holds it.
-                _changed = controls.changed() => News::Other,
+                () = self.job.control_changed(&control) => News::Other,
                 () = reached(kill_at) => News::GraceOver,
                 () = &mut feed, if feeding => {
                     feeding = false;
@@ -168,14 +167,15 @@ impl Attendance<'_> {
     }
 
     /// Does what is wanted, where that has not been done.
-    fn steer(&mut self, wanted: Wanted) {
+    fn steer(&mut self, control: &Control) {
+        let wanted = control.wanted();
         if wanted.is_stop() {
             if self.told.is_none() {
                 self.told = Some(Instant::now() + self.stop_grace);
                 self.process.signal(Signal::TERM);
             }
             // The server may stop while the program still has its grace.
-            self.told = self.told.min(self.job.stop_by()).or(self.told);
+            self.told = self.told.min(control.stop_by).or(self.told);
         }
         let stop = wanted == Wanted::Pause;
         if stop != self.stopped {
