@@ -26,6 +26,10 @@ use report::{Figure, Report};
 /// Nothing runs in the servers themselves.
 const CONFIG: &str = "[runner]\nconcurrency = 0\n[kinds]\naccept_unknown = true\n";
 
+/// The same for the baselines and the load as for the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Run = Pin<Box<dyn Future<Output = Vec<Figure>>>>;
 
 /// Every benchmark, by the name that asks for it. Nothing happens until one is awaited.

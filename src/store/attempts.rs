@@ -5,7 +5,7 @@ use sea_orm::Value as Sql;
 use super::{
     Name, Reader, StoreError, Timestamp, Transaction,
     rows::{failure_from, failure_sql},
-    statements::{execute, placeholders, query, read, shaped},
+    statements::{Rows, execute, query, read, tables},
 };
 use crate::domain::{ATTEMPTS_KEPT, Attempt, AttemptEnd, State, TaskId};
 
@@ -27,21 +27,24 @@ impl Transaction<'_> {
     ) -> Result<(), StoreError> {
         let ended: Vec<Vec<Sql>> =
             ended.iter().filter_map(|(row, attempt)| values(*row, attempt)).collect();
-        for piece in shaped(&ended) {
-            let list = placeholders(self.db()?, piece.len(), piece[0].len());
+        for Rows { table, columns, values, .. } in tables(self.postgres(), ended) {
+            let columns: Vec<&str> =
+                columns.iter().map(|column| column.as_deref().unwrap_or("NULL")).collect();
             let sql = format!(
                 "INSERT INTO attempts (row, number, attempt, worker, start_time, end_time, \
-                 end_state, error) SELECT v.column1, coalesce((SELECT max(a.number) FROM attempts \
-                 a WHERE a.row = v.column1), 0) + 1, v.column2, v.column3, v.column4, v.column5, \
-                 v.column6, v.column7 FROM (VALUES {list}) AS v RETURNING row, number"
+                 end_state, error) SELECT {row}, coalesce((SELECT max(a.number) FROM attempts a \
+                 WHERE a.row = {row}), 0) + 1, {} FROM {table} WHERE {row} IS NOT NULL \
+                 RETURNING row, number",
+                columns[1..].join(", "),
+                row = columns[0],
             );
-            for added in query(self.db()?, &sql, piece.iter().flatten().cloned()).await? {
+            for added in query(self.db().await?, &sql, values).await? {
                 let (row, number): (i64, i64) =
                     (added.try_get_by_index(0)?, added.try_get_by_index(1)?);
                 if number > ATTEMPTS_KEPT {
                     let sql = "DELETE FROM attempts WHERE row = $1 AND number <= $2";
                     let oldest = number - ATTEMPTS_KEPT;
-                    execute(self.db()?, sql, [row.into(), oldest.into()]).await?;
+                    execute(self.db().await?, sql, [row.into(), oldest.into()]).await?;
                 }
             }
         }

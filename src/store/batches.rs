@@ -9,7 +9,7 @@ use prost::Message;
 use super::{
     Due, Gone, Lane, Name, Notice, Rank, StoreError, Timestamp, Transaction,
     pick::name,
-    statements::{execute, placeholders, query, shaped},
+    statements::{lists, query},
 };
 
 /// The channel of the notifications.
@@ -68,23 +68,22 @@ impl Transaction<'_> {
              SELECT pg_notify('{CHANNEL}', number || ' ' || replica) FROM added"
         );
         let values = [self.writer.replica.into(), now.micros().into(), encoded(notice).into()];
-        query(self.db()?, &sql, values).await?;
+        query(self.db().await?, &sql, values).await?;
         Ok(())
     }
 
     /// Keeps for a while the last states of those of these rows, about to be deleted, that
     /// have ended not long ago: another replica may not have read them yet.
     pub(super) async fn depart(&mut self, rows: &[i64], now: Timestamp) -> Result<(), StoreError> {
-        for piece in shaped(rows) {
-            let list = placeholders(self.db()?, 1, piece.len());
+        for (list, values) in lists(true, rows.iter().copied()) {
             let (now, since) = (now.micros(), now.minus(KEPT).micros());
             let sql = format!(
                 "INSERT INTO departed (row, time, task, result) \
                  SELECT t.row, {now}, to_jsonb(t), s.result FROM tasks t \
                  LEFT JOIN results s ON s.row = t.row \
-                 WHERE t.end_time > {since} AND t.row IN {list}"
+                 WHERE t.end_time > {since} AND t.row {list}"
             );
-            execute(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await?;
+            self.write_rows(sql, values).await?;
         }
         Ok(())
     }

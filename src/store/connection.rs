@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::{
     Feed, Reader, StoreError, Writer,
+    known::Known,
     reads::Reads,
     schema::Migrator,
     statements::{TRIED_EVERY, WAITED_FOR, execute, first, in_time, is_postgres, query},
@@ -26,8 +27,10 @@ use super::{
 const MIGRATION: i64 = 0x7461_736b_0001;
 /// Connections that read.
 const READERS: u32 = 4;
-/// A write-ahead log longer than this is emptied, whoever reads.
+/// A write-ahead log longer than this is emptied, whoever reads; how often it is looked at.
+/// The longer it is, the fewer pages are written twice.
 const WAL_BYTES: u64 = 64 << 20;
+const WAL_LOOKED_AT: Duration = Duration::from_millis(100);
 
 /// Prepared statements of one connection: each in a few sizes.
 const STATEMENTS: usize = 500;
@@ -124,11 +127,14 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
         }
         _ => None,
     };
-    let reads = Arc::new(Reads::of(&reader));
+    // Where nobody else can write, what is known stays true.
+    let known = embedded.is_some().then(Arc::<Known>::default);
+    let reads = Arc::new(Reads::of(&reader, known.clone()));
     let reader = Reader { db: reader, embedded, reads };
     let keep = reader.clone();
     let replica = rand::random();
-    Ok((Writer { db: writer, place, next_row, broken: false, replica, _keep: keep }, reader))
+    let writer = Writer { db: writer, place, next_row, broken: false, replica, known, _keep: keep };
+    Ok((writer, reader))
 }
 
 /// Takes the lock on the schema or lets it go; whether that was to be had.
@@ -236,7 +242,8 @@ impl Place {
                 sqlite
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(SqliteSynchronous::Full)
-                    .pragma("wal_autocheckpoint", "4000")
+                    // See `checkpoints`: here every commit would wait for it.
+                    .pragma("wal_autocheckpoint", "0")
                     .pragma("journal_size_limit", "67108864")
             });
         }
@@ -303,15 +310,20 @@ fn explain(what: &str, error: &StoreError) -> String {
     }
 }
 
-/// Empties the write-ahead log where long reads have let it grow.
+/// Empties the write-ahead log beside the commits: most of it while they go on, and only what
+/// has come meanwhile while they wait.
 async fn checkpoints(path: PathBuf, reader: DatabaseConnection) {
     let mut log = path.clone().into_os_string();
     log.push("-wal");
     loop {
-        sleep(Duration::from_secs(5)).await;
-        let long = tokio::fs::metadata(&log).await.is_ok_and(|file| file.len() > WAL_BYTES);
-        if long && let Err(error) = execute(&reader, "PRAGMA wal_checkpoint(RESTART)", []).await {
-            tracing::warn!(%error, "the write-ahead log could not be emptied");
+        sleep(WAL_LOOKED_AT).await;
+        if tokio::fs::metadata(&log).await.is_ok_and(|file| file.len() > WAL_BYTES) {
+            for how in ["PASSIVE", "RESTART"] {
+                let sql = format!("PRAGMA wal_checkpoint({how})");
+                if let Err(error) = execute(&reader, &sql, []).await {
+                    tracing::warn!(%error, "the write-ahead log could not be emptied");
+                }
+            }
         }
     }
 }

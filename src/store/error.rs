@@ -129,8 +129,12 @@ impl From<DbErr> for StoreError {
 
 /// By SQLite's extended result codes (sqlite.org/rescode.html).
 fn from_sqlite(code: &str, error: DbErr) -> StoreError {
-    let primary = code.parse::<i32>().unwrap_or_default() & 0xff;
-    match primary {
+    let code = code.parse::<i32>().unwrap_or_default();
+    // A primary key or a unique index that somebody else's row is in.
+    if [1_555, 2_067].contains(&code) {
+        return StoreError::Conflict;
+    }
+    match code & 0xff {
         13 => StoreError::Full(error),
         8 => StoreError::ReadOnly(error),
         11 | 26 => StoreError::Corrupt(error),

@@ -11,7 +11,7 @@ use super::{
     connection::Place,
     reads::Reads,
     rows::{COLUMNS, stored},
-    statements::{execute, first, in_time, now, placeholders, query, shaped},
+    statements::{execute, first, in_time, lists, now, query},
 };
 
 /// A notification that says nothing but that the way is open.
@@ -52,7 +52,7 @@ pub struct Ear {
 
 impl Feed {
     pub(super) fn new(db: DatabaseConnection, place: Place, replica: i64) -> Self {
-        let reads = Arc::new(Reads::of(&db));
+        let reads = Arc::new(Reads::of(&db, None));
         Self { reader: Reader { db, embedded: None, reads }, place, replica }
     }
 
@@ -99,22 +99,21 @@ impl Feed {
     /// Those of these tasks that exist, in one statement.
     pub async fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Stored>, StoreError> {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let sql = format!("SELECT {COLUMNS} {} WHERE t.id = ANY($1)", super::rows::from(self.db()));
+        let sql = format!("SELECT {COLUMNS} {} WHERE t.id = ANY($1)", super::rows::from(true));
         query(self.db(), &sql, [ids.into()]).await?.iter().map(stored).collect()
     }
 
     /// The last states of deleted tasks, as far as they are kept.
     pub async fn departed(&self, rows: &[i64]) -> Result<Vec<Stored>, StoreError> {
         let mut all = Vec::new();
-        for piece in shaped(rows) {
-            let list = placeholders(self.db(), 1, piece.len());
+        for (list, values) in lists(true, rows.iter().copied()) {
             let sql = format!(
                 "SELECT {COLUMNS} FROM departed d \
                  CROSS JOIN LATERAL jsonb_populate_record(NULL::tasks, d.task) t \
                  CROSS JOIN LATERAL (SELECT d.result) s \
-                 LEFT JOIN running r ON r.row = t.row WHERE d.row IN {list}"
+                 LEFT JOIN running r ON r.row = t.row WHERE d.row {list}"
             );
-            for row in query(self.db(), &sql, piece.iter().map(|row| (*row).into())).await? {
+            for row in query(self.db(), &sql, values).await? {
                 all.push(stored(&row)?);
             }
         }

@@ -11,7 +11,7 @@ use sea_orm::{
 use super::{
     Cursor, ListQuery, Page, StoreError, Stored, filter,
     rows::{COLUMNS, from, stored},
-    statements::{in_time, placeholders, query},
+    statements::{in_time, is_postgres, lists, query},
     transaction::inputs,
 };
 use crate::domain::{Direction, Order, OrderKey};
@@ -176,12 +176,14 @@ async fn tasks(
     rows: &[Cursor],
     with_input: bool,
 ) -> Result<HashMap<i64, Stored>, StoreError> {
-    let sql =
-        format!("SELECT {COLUMNS} {} WHERE t.row IN {}", from(db), placeholders(db, 1, rows.len()));
     let mut all = HashMap::with_capacity(rows.len());
-    for row in query(db, &sql, rows.iter().map(|at| at.row.into())).await? {
-        let stored = stored(&row)?;
-        all.insert(stored.row, stored);
+    let postgres = is_postgres(db);
+    for (list, values) in lists(postgres, rows.iter().map(|at| at.row)) {
+        let sql = format!("SELECT {COLUMNS} {} WHERE t.row {list}", from(postgres));
+        for row in query(db, &sql, values).await? {
+            let stored = stored(&row)?;
+            all.insert(stored.row, stored);
+        }
     }
     if with_input {
         inputs(db, &mut all.values_mut().collect::<Vec<_>>()).await?;
@@ -190,7 +192,7 @@ async fn tasks(
 }
 
 /// About how long a task is in a message.
-fn size(stored: &Stored) -> usize {
+pub(super) fn size(stored: &Stored) -> usize {
     let Stored { task, input, .. } = stored;
     let labels: usize = task.labels.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
     let progress = task.progress.as_ref().map_or(0, |progress| {

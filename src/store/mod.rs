@@ -11,6 +11,7 @@ mod connection;
 mod error;
 mod feed;
 mod filter;
+mod known;
 mod list;
 mod pick;
 mod purge;
@@ -106,6 +107,8 @@ pub struct Writer {
     broken: bool,
     /// This process, among those that share the database.
     replica: i64,
+    /// On an embedded database: tasks that are in memory.
+    known: Option<Arc<known::Known>>,
     /// The lock is held as long as anyone can write.
     _keep: Reader,
 }
@@ -256,7 +259,12 @@ pub type LiveLeases = HashMap<Lane, u64>;
 #[derive(Debug)]
 pub struct Transaction<'a> {
     writer: &'a mut Writer,
+    /// Once it has begun.
     db: Option<DatabaseTransaction>,
+    /// On an embedded database: a write that may be the only one.
+    held: Option<(String, Vec<sea_orm::Value>)>,
     /// On PostgreSQL: its number, to ask what became of it.
     xid: Option<String>,
+    /// What it made of tasks that were there; none where it removed them.
+    became: HashMap<TaskId, Option<Stored>>,
 }

@@ -4,8 +4,8 @@ use std::{cmp::Reverse, collections::HashMap};
 
 use super::{
     Due, Lane, LiveLeases, Name, Picked, Rank, StoreError, Stored, Timestamp, Transaction,
-    rows::{COLUMNS, from, stored},
-    statements::{execute, is_postgres, placeholders, query},
+    rows::{WAITING, stored},
+    statements::{lists, query},
     transaction::inputs,
 };
 
@@ -29,7 +29,7 @@ impl Transaction<'_> {
         let mut lanes = Vec::new();
         for kind in kinds {
             let kind_sql = || kind.as_str().into();
-            for row in query(self.db()?, sql, [kind_sql(), kind_sql()]).await? {
+            for row in query(self.db().await?, sql, [kind_sql(), kind_sql()]).await? {
                 let queue = name(&row.try_get_by_index::<String>(0)?)?;
                 if queues.is_empty() || queues.contains(&queue) {
                     lanes.push(Lane { kind: kind.clone(), queue });
@@ -46,7 +46,7 @@ impl Transaction<'_> {
         let sql = "SELECT t.kind, t.queue, count(*) FROM running r JOIN tasks t ON t.row = r.row \
              GROUP BY t.kind, t.queue";
         let mut live = LiveLeases::new();
-        for row in query(self.db()?, sql, []).await? {
+        for row in query(self.db().await?, sql, []).await? {
             let lane = Lane {
                 kind: name(&row.try_get_by_index::<String>(0)?)?,
                 queue: name(&row.try_get_by_index::<String>(1)?)?,
@@ -88,20 +88,20 @@ impl Transaction<'_> {
         place: &str,
         place_values: impl IntoIterator<Item = sea_orm::Value>,
     ) -> Result<Vec<Picked>, StoreError> {
-        let db = self.db()?;
-        let lock = if is_postgres(db) { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
+        let lock = if self.postgres() { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
         let sql = format!(
-            "SELECT {COLUMNS}, (SELECT length(i.input) FROM inputs i WHERE i.row = t.row) \
-             AS input_length {} \
+            "SELECT {}, (SELECT length(i.input) FROM inputs i WHERE i.row = t.row) \
+             AS input_length FROM tasks t \
              WHERE t.due = 1 AND t.kind = $1 AND t.queue = $2 {place} \
              AND NOT EXISTS (SELECT 1 FROM paused_queues p WHERE p.queue = t.queue) \
              ORDER BY t.priority DESC, t.ready_time, t.row LIMIT $3 {lock}",
-            from(db)
+            *WAITING
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let values = [lane.kind.as_str().into(), lane.queue.as_str().into(), limit.into()];
         let mut picked = Vec::new();
-        for row in query(db, &sql, values.into_iter().chain(place_values)).await? {
+        let values = values.into_iter().chain(place_values);
+        for row in query(self.db().await?, &sql, values).await? {
             let stored = stored(&row)?;
             let input: Option<i32> = row.try_get("", "input_length")?;
             let checkpoint = stored.task.checkpoint.as_ref().map_or(0, |c| c.encoded().len());
@@ -114,13 +114,12 @@ impl Transaction<'_> {
 
     /// Reads the inputs of these tasks.
     pub async fn read_inputs(&mut self, tasks: &mut [&mut Stored]) -> Result<(), StoreError> {
-        inputs(self.db()?, tasks).await
+        inputs(self.db().await?, tasks).await
     }
 
     /// Makes up to `limit` tasks due whose `ready_time` has come.
     pub async fn make_due(&mut self, now: Timestamp, limit: u64) -> Result<Vec<Due>, StoreError> {
-        let db = self.db()?;
-        let lock = if is_postgres(db) { "FOR UPDATE SKIP LOCKED" } else { "" };
+        let lock = if self.postgres() { "FOR UPDATE SKIP LOCKED" } else { "" };
         let sql = format!(
             "SELECT row, kind, queue, priority, ready_time FROM tasks WHERE due = 0 AND ready_time <= $1 \
              ORDER BY ready_time LIMIT $2 {lock}"
@@ -128,7 +127,7 @@ impl Transaction<'_> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut lanes: HashMap<Lane, (u64, Rank)> = HashMap::new();
         let mut rows: Vec<i64> = Vec::new();
-        for row in query(db, &sql, [now.micros().into(), limit.into()]).await? {
+        for row in query(self.db().await?, &sql, [now.micros().into(), limit.into()]).await? {
             rows.push(row.try_get_by_index(0)?);
             let lane = Lane {
                 kind: name(&row.try_get_by_index::<String>(1)?)?,
@@ -142,10 +141,8 @@ impl Transaction<'_> {
             let (tasks, first) = lanes.entry(lane).or_insert((0, rank));
             (*tasks, *first) = (*tasks + 1, rank.min(*first));
         }
-        for piece in super::statements::shaped(&rows) {
-            let list = placeholders(db, 1, piece.len());
-            let sql = format!("UPDATE tasks SET due = 1 WHERE row IN {list}");
-            execute(db, &sql, piece.iter().map(|row| (*row).into())).await?;
+        for (list, values) in lists(self.postgres(), rows) {
+            self.write_rows(format!("UPDATE tasks SET due = 1 WHERE row {list}"), values).await?;
         }
         let due = lanes.into_iter().map(|(lane, (tasks, first))| Due { lane, tasks, first });
         Ok(due.collect())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     StoreError, Stored, Timestamp, Transaction,
     rows::{COLUMNS, from, stored},
-    statements::{execute, is_postgres, placeholders, query, shaped},
+    statements::{execute, lists, query},
 };
 use crate::domain::limits::REQUEST_ID_KEPT;
 
@@ -39,40 +39,41 @@ impl Transaction<'_> {
         let sql = format!("{EXPIRED} LIMIT $3");
         let values = [now.micros().into(), now.minus(retention).micros().into(), limit.into()];
         let mut rows: Vec<i64> = Vec::new();
-        for row in query(self.db()?, &sql, values).await? {
+        for row in query(self.db().await?, &sql, values).await? {
             rows.push(row.try_get_by_index(0)?);
         }
-        if is_postgres(self.db()?) {
+        if self.postgres() {
             rows = self.still_ended(&rows).await?;
         }
         let mut gone: Vec<Stored> = Vec::with_capacity(rows.len());
-        for piece in shaped(&rows) {
-            let list = placeholders(self.db()?, 1, piece.len());
-            let sql = format!("SELECT {COLUMNS} {} WHERE t.row IN {list}", from(self.db()?));
-            for row in query(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await? {
+        let postgres = self.postgres();
+        for (list, values) in lists(postgres, rows.iter().copied()) {
+            let sql = format!("SELECT {COLUMNS} {} WHERE t.row {list}", from(postgres));
+            for row in query(self.db().await?, &sql, values).await? {
                 gone.push(stored(&row)?);
             }
         }
-        if is_postgres(self.db()?) {
+        if self.postgres() {
             self.depart(&rows, now).await?;
         }
         for table in ["tasks", "inputs", "results", "labels", "attempts"] {
             self.remove(table, &rows).await?;
         }
+        self.became.extend(gone.iter().map(|stored| (stored.task.id.clone(), None)));
         let hour = i64::try_from(REQUEST_ID_KEPT.as_micros()).unwrap_or(i64::MAX);
-        for piece in shaped(&rows) {
-            let list = placeholders(self.db()?, 1, piece.len());
+        for (list, values) in lists(postgres, rows.iter().copied()) {
             let sql = format!(
-                "UPDATE requests SET expire_time = create_time + {hour} WHERE task_row IN {list}"
+                "UPDATE requests SET expire_time = create_time + {hour} WHERE task_row {list}"
             );
-            execute(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await?;
+            self.write_rows(sql, values).await?;
         }
-        let lock = if is_postgres(self.db()?) { "FOR UPDATE SKIP LOCKED" } else { "" };
+        let lock = if self.postgres() { "FOR UPDATE SKIP LOCKED" } else { "" };
         let sql = format!(
             "DELETE FROM requests WHERE request_id IN \
              (SELECT request_id FROM requests WHERE expire_time <= $1 LIMIT $2 {lock})"
         );
-        let forgotten = execute(self.db()?, &sql, [now.micros().into(), limit.into()]).await?;
+        let forgotten =
+            execute(self.db().await?, &sql, [now.micros().into(), limit.into()]).await?;
         let more = rows.len().max(usize::try_from(forgotten).unwrap_or(usize::MAX));
         let more = i64::try_from(more).unwrap_or(i64::MAX) >= limit;
         Ok(Purged { tasks: gone, more })
@@ -82,13 +83,12 @@ impl Transaction<'_> {
     /// about to change, by a retry by hand for example.
     async fn still_ended(&mut self, rows: &[i64]) -> Result<Vec<i64>, StoreError> {
         let mut locked = Vec::with_capacity(rows.len());
-        for piece in shaped(rows) {
-            let list = placeholders(self.db()?, 1, piece.len());
+        for (list, values) in lists(true, rows.iter().copied()) {
             let sql = format!(
-                "SELECT row FROM tasks WHERE row IN {list} AND end_time IS NOT NULL \
+                "SELECT row FROM tasks WHERE row {list} AND end_time IS NOT NULL \
                  FOR UPDATE SKIP LOCKED"
             );
-            for row in query(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await? {
+            for row in query(self.db().await?, &sql, values).await? {
                 locked.push(row.try_get_by_index(0)?);
             }
         }

@@ -3,7 +3,7 @@
 //! reads at once.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -15,8 +15,9 @@ use tokio::{
 
 use super::{
     StoreError, Stored, TaskId,
+    known::Known,
     rows::{COLUMNS, from, stored},
-    statements::{filled, patiently, placeholders, query},
+    statements::{is_postgres, lists, patiently, query},
     transaction::inputs,
 };
 
@@ -36,19 +37,21 @@ struct Asked {
 /// The way to those who read; they stop when it is dropped.
 #[derive(Debug)]
 pub(super) struct Reads {
+    known: Option<Arc<Known>>,
     queue: mpsc::UnboundedSender<Asked>,
     _running: JoinSet<()>,
 }
 
 impl Reads {
-    pub(super) fn of(db: &DatabaseConnection) -> Self {
+    /// Of what is not `known` already.
+    pub(super) fn of(db: &DatabaseConnection, known: Option<Arc<Known>>) -> Self {
         let (queue, asked) = mpsc::unbounded_channel();
         let asked = Arc::new(Mutex::new(asked));
         let mut running = JoinSet::new();
         for _ in 0..BESIDE {
-            running.spawn(run(db.clone(), Arc::clone(&asked)));
+            running.spawn(run(db.clone(), known.clone(), Arc::clone(&asked)));
         }
-        Self { queue, _running: running }
+        Self { known, queue, _running: running }
     }
 
     pub(super) async fn task(
@@ -56,6 +59,9 @@ impl Reads {
         id: &TaskId,
         with_input: bool,
     ) -> Result<Option<Stored>, StoreError> {
+        if let Some(stored) = self.known.as_ref().and_then(|known| known.get(id, with_input)) {
+            return Ok(Some(stored));
+        }
         let closed = || StoreError::Unavailable("it is closed".into());
         let (reply, answer) = oneshot::channel();
         let asked = Asked { id: id.clone(), with_input, reply };
@@ -64,18 +70,30 @@ impl Reads {
     }
 }
 
-async fn run(db: DatabaseConnection, queue: Arc<Mutex<mpsc::UnboundedReceiver<Asked>>>) {
+async fn run(
+    db: DatabaseConnection,
+    known: Option<Arc<Known>>,
+    queue: Arc<Mutex<mpsc::UnboundedReceiver<Asked>>>,
+) {
     let mut asked = Vec::new();
     while queue.lock().await.recv_many(&mut asked, MOST).await > 0 {
-        answer(&db, std::mem::take(&mut asked)).await;
+        answer(&db, known.as_ref(), std::mem::take(&mut asked)).await;
     }
 }
 
-async fn answer(db: &DatabaseConnection, mut asked: Vec<Asked>) {
+async fn answer(db: &DatabaseConnection, known: Option<&Arc<Known>>, mut asked: Vec<Asked>) {
     // Nobody waits for what was given up.
     asked.retain(|asked| !asked.reply.is_closed());
+    let reading = known.map(|known| known.read(asked.iter().map(|asked| asked.id.clone())));
     match tasks(db, &asked).await {
         Ok(found) => {
+            if let Some(reading) = reading {
+                let with_input: HashSet<&TaskId> =
+                    asked.iter().filter(|asked| asked.with_input).map(|asked| &asked.id).collect();
+                reading.found(
+                    found.values().map(|stored| (stored, with_input.contains(&stored.task.id))),
+                );
+            }
             for Asked { id, with_input, reply } in asked {
                 let mut stored = found.get(&id).cloned();
                 if let Some(stored) = stored.as_mut().filter(|_| !with_input) {
@@ -110,10 +128,10 @@ async fn tasks(
         asked.iter().filter(|asked| asked.with_input).map(|asked| &asked.id).collect();
     patiently(db, || async {
         let mut found = HashMap::with_capacity(ids.len());
-        for ids in filled(&ids) {
-            let list = placeholders(db, 1, ids.len());
-            let sql = format!("SELECT {COLUMNS} {} WHERE t.id IN {list}", from(db));
-            for row in query(db, &sql, ids.iter().map(|id| (*id).into())).await? {
+        let postgres = is_postgres(db);
+        for (list, values) in lists(postgres, ids.iter().copied()) {
+            let sql = format!("SELECT {COLUMNS} {} WHERE t.id {list}", from(postgres));
+            for row in query(db, &sql, values).await? {
                 let stored = stored(&row)?;
                 found.insert(stored.task.id.clone(), stored);
             }

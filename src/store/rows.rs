@@ -1,12 +1,18 @@
 //! Tasks as rows and back. What a row cannot say is an error with the task's id,
 //! not a panic.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use prost::Message;
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, TryGetable, Value as Sql};
+use sea_orm::{
+    DbErr, QueryResult, RuntimeErr, Value as Sql,
+    sqlx::{Decode, Postgres, Row, Sqlite, Type},
+};
 
-use super::{StoreError, Stored, statements::is_postgres};
+use super::{StoreError, Stored};
 use crate::domain::{
     Code, DEFAULT_QUEUE, Detail, Failure, LastOutcome, Lease, Name, Object, Pace, Progress,
     ProgressReport, RetryPolicy, State, Status, Task, TimeLimit, Timestamp, Token, Value,
@@ -74,9 +80,17 @@ pub(super) const COLUMNS: &str = "t.row, t.id, t.kind, t.queue, t.queue_set, t.s
      t.limit_kind, t.limit_value, t.by_runner, t.last_token, t.last_digest, r.expire_time, \
      s.result";
 
+/// The same of a task that has neither lease nor result, and for which neither is looked up.
+pub(super) static WAITING: LazyLock<String> = LazyLock::new(|| {
+    COLUMNS
+        .replace("(r.", "(t.")
+        .replace("r.expire_time", "CAST(NULL AS BIGINT)")
+        .replace("s.result", "CAST(NULL AS BYTEA)")
+});
+
 /// Where it is read from.
-pub(super) fn from(db: &impl ConnectionTrait) -> &'static str {
-    if is_postgres(db) {
+pub(super) const fn from(postgres: bool) -> &'static str {
+    if postgres {
         // One look at the other indexes for each row, whatever the planner believes of tables
         // that were empty when it last heard of them: it would read all that is over in them.
         return "FROM tasks t \
@@ -87,16 +101,29 @@ pub(super) fn from(db: &impl ConnectionTrait) -> &'static str {
          LEFT JOIN results s ON s.row = t.row"
 }
 
-/// Reads columns one after the other.
+/// Reads columns one after the other, as sqlx has them: sea-orm would write a message for
+/// each NULL.
 struct Columns<'a> {
     row: &'a QueryResult,
     next: usize,
 }
 
 impl Columns<'_> {
-    fn take<T: TryGetable>(&mut self) -> Result<T, DbErr> {
+    fn take<T>(&mut self) -> Result<T, DbErr>
+    where
+        T: for<'r> Decode<'r, Sqlite> + Type<Sqlite>,
+        T: for<'r> Decode<'r, Postgres> + Type<Postgres>,
+    {
+        let at = self.next;
         self.next += 1;
-        self.row.try_get_by_index(self.next - 1)
+        let taken = if let Some(row) = self.row.try_as_sqlite_row() {
+            row.try_get(at)
+        } else if let Some(row) = self.row.try_as_pg_row() {
+            row.try_get(at)
+        } else {
+            return Err(DbErr::Type("a row of neither database".to_owned()));
+        };
+        taken.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(Arc::new(error))))
     }
 
     fn time(&mut self) -> Result<Option<Timestamp>, DbErr> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement, Value as Sql,
+    sea_query::ArrayType,
 };
 use tokio::time::{Instant, sleep};
 
@@ -94,48 +95,151 @@ pub(super) async fn now(db: &impl ConnectionTrait) -> Result<Timestamp, StoreErr
     Ok(Timestamp::from_micros(micros.unwrap_or_default()))
 }
 
-/// The sizes in which long lists are cut, so that few shapes of statements are
-/// prepared and each is used again.
-const SHAPES: [usize; 5] = [128, 32, 8, 2, 1];
+/// Rows in one statement. PostgreSQL takes them as one array a column, whatever their number.
+const MOST_ROWS: usize = 1_000;
+/// SQLite takes a parameter for each value, in statements that are prepared for so many rows
+/// and half as many, and so on.
+const MOST_ROWS_SQLITE: usize = 256;
 
-/// Cuts a list into pieces of few sizes.
-pub(super) fn shaped<T>(mut list: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let size = SHAPES.into_iter().find(|size| *size <= list.len())?;
-        let (piece, rest) = list.split_at(size);
-        list = rest;
-        Some(piece)
-    })
+/// Some rows of values as the table `v` of a statement.
+pub(super) struct Rows {
+    /// To stand behind FROM.
+    pub(super) table: String,
+    /// What stands for each column; none where there is nothing but NULL in it.
+    pub(super) columns: Vec<Option<String>>,
+    /// Its parameters, which must be all that the statement has.
+    pub(super) values: Vec<Sql>,
+    /// How many rows. On SQLite there may be more, of NULLs only.
+    pub(super) rows: usize,
 }
 
-/// The same for a list in which it is no harm to say one again, as behind IN: its last
-/// piece is filled up, so that there are as few statements as can be.
-pub(super) fn filled<T: Clone>(list: &[T]) -> impl Iterator<Item = Vec<T>> {
-    list.chunks(SHAPES[0]).map(|piece| {
-        let size = SHAPES.into_iter().rev().find(|size| *size >= piece.len());
-        let last = piece.last().into_iter().cycle().cloned();
-        piece.iter().cloned().chain(last).take(size.unwrap_or(piece.len())).collect()
-    })
+/// Rows of values, each as long as the others, in as few statements of as few shapes as can
+/// be. The first column must have no NULL. On PostgreSQL no other one may have both NULLs
+/// and what stands for them in [`absent`].
+pub(super) fn tables(postgres: bool, rows: Vec<Vec<Sql>>) -> Vec<Rows> {
+    let form = if postgres { arrays } else { values };
+    pieces(postgres, rows).into_iter().map(form).collect()
 }
 
-/// Placeholders for so many rows of so many columns, which must be all that the
-/// statement has: `(?, ?), (?, ?)` on SQLite, which looks up a numbered one by going
-/// through all of them, and `($1, $2), ($3, $4)` on PostgreSQL.
-pub(super) fn placeholders(db: &impl ConnectionTrait, rows: usize, columns: usize) -> String {
-    let numbered = is_postgres(db);
-    let mut text = String::with_capacity(rows * (columns * 6 + 4));
-    for row in 0..rows {
-        text.push_str(if row == 0 { "(" } else { ", (" });
-        for column in 1..=columns {
-            text.push_str(if column == 1 { "" } else { ", " });
-            if numbered {
-                text.push('$');
-                text.push_str(&(row * columns + column).to_string());
-            } else {
-                text.push('?');
-            }
-        }
-        text.push(')');
+/// Cuts a list into pieces that fit into a statement; none of them is empty.
+fn pieces<T>(postgres: bool, mut list: Vec<T>) -> Vec<Vec<T>> {
+    let most = if postgres { MOST_ROWS } else { MOST_ROWS_SQLITE };
+    let mut pieces = Vec::with_capacity(list.len() / most + 1);
+    while list.len() > most {
+        let rest = list.split_off(most);
+        pieces.push(std::mem::replace(&mut list, rest));
     }
-    text
+    pieces.extend(Some(list).filter(|list| !list.is_empty()));
+    pieces
+}
+
+/// `(VALUES (?, ?), (?, ?))`: SQLite would look a numbered parameter up by going through all
+/// of them. Those that are not bound are NULL.
+fn values(piece: Vec<Vec<Sql>>) -> Rows {
+    let rows = piece.len();
+    let mut present = vec![false; piece[0].len()];
+    for row in &piece {
+        for (present, value) in present.iter_mut().zip(row) {
+            *present |= !is_null(value);
+        }
+    }
+    let kept = present.iter().filter(|present| **present).count();
+    let mut number = 0;
+    let columns = present.iter().map(|present| {
+        number += usize::from(*present);
+        present.then(|| format!("v.column{number}"))
+    });
+    let row = format!("({}), ", vec!["?"; kept].join(", "));
+    let list = row.repeat(rows.next_power_of_two());
+    Rows {
+        table: format!("(VALUES {}) AS v", list.trim_end_matches(", ")),
+        columns: columns.collect(),
+        values: piece
+            .into_iter()
+            .flat_map(|row| row.into_iter().zip(&present))
+            .filter_map(|(value, present)| present.then_some(value))
+            .collect(),
+        rows,
+    }
+}
+
+/// `unnest($1::bigint[], $2::text[])`.
+fn arrays(piece: Vec<Vec<Sql>>) -> Rows {
+    let (rows, width) = (piece.len(), piece[0].len());
+    let mut by_column: Vec<Vec<Sql>> = (0..width).map(|_| Vec::with_capacity(rows)).collect();
+    for row in piece {
+        for (column, value) in by_column.iter_mut().zip(row) {
+            column.push(value);
+        }
+    }
+    let (mut names, mut types, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let mut columns = Vec::with_capacity(width);
+    for mut column in by_column {
+        let nulls = column.iter().filter(|value| is_null(value)).count();
+        if nulls == rows {
+            columns.push(None);
+            continue;
+        }
+        let array = column[0].array_type();
+        let number = values.len() + 1;
+        let (kind, none, literal) = absent(&array);
+        let name = format!("column{number}");
+        columns.push(Some(if nulls == 0 {
+            format!("v.{name}")
+        } else {
+            column.iter_mut().filter(|v| is_null(v)).for_each(|value| *value = none.clone());
+            format!("nullif(v.{name}, {literal})")
+        }));
+        types.push(format!("${number}::{kind}[]"));
+        names.push(name);
+        values.push(Sql::Array(array, Some(Box::new(column))));
+    }
+    let table = format!("unnest({}) AS v({})", types.join(", "), names.join(", "));
+    Rows { table, columns, values, rows }
+}
+
+/// Whether it is a NULL, of those that are stored.
+pub(super) fn is_null(value: &Sql) -> bool {
+    matches!(
+        value,
+        Sql::SmallInt(None)
+            | Sql::Int(None)
+            | Sql::BigInt(None)
+            | Sql::Double(None)
+            | Sql::String(None)
+            | Sql::Bytes(None)
+    )
+}
+
+/// PostgreSQL's name of a type, and what stands for NULL among values of it: an array has
+/// none. No protobuf message is one zero.
+#[expect(clippy::wildcard_enum_match_arm, reason = "not our own enum, and no others are stored")]
+fn absent(array: &ArrayType) -> (&'static str, Sql, &'static str) {
+    match array {
+        ArrayType::SmallInt => ("smallint", i16::MIN.into(), "'-32768'::smallint"),
+        ArrayType::Int => ("integer", i32::MIN.into(), "'-2147483648'::integer"),
+        ArrayType::Double => ("double precision", f64::NAN.into(), "'NaN'::double precision"),
+        ArrayType::String => ("text", "".into(), "''"),
+        ArrayType::Bytes => ("bytea", vec![0_u8].into(), "'\\x00'::bytea"),
+        _ => ("bigint", i64::MIN.into(), "'-9223372036854775808'::bigint"),
+    }
+}
+
+/// Lists of values to stand behind a column (`= ANY($1)`, `IN (?, ?)`), with the parameters
+/// of each, which must be all that the statement has.
+pub(super) fn lists<T: Into<Sql>>(
+    postgres: bool,
+    values: impl IntoIterator<Item = T>,
+) -> Vec<(String, Vec<Sql>)> {
+    let values = values.into_iter().map(Into::into).collect();
+    let list = |piece: Vec<Sql>| {
+        if postgres {
+            let array = piece[0].array_type();
+            return ("= ANY($1)".to_owned(), vec![Sql::Array(array, Some(Box::new(piece)))]);
+        }
+        // What is not bound is NULL, and like nothing.
+        let list = "?, ".repeat(piece.len().next_power_of_two());
+        (format!("IN ({})", list.trim_end_matches(", ")), piece)
+    };
+    pieces(postgres, values).into_iter().map(list).collect()
 }

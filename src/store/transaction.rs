@@ -9,16 +9,16 @@ use std::{
 use tokio::time::{sleep, timeout};
 
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
+    Statement, TransactionOptions, TransactionTrait,
 };
 
 use super::{
-    Loaded, Name, Object, RememberedRequest, StoreError, Stored, Timestamp, Transaction, Wanted,
-    Writer,
+    Loaded, Name, Object, RememberedRequest, StoreError, Stored, TaskId, Timestamp, Transaction,
+    Wanted, Writer,
     connection::Place,
     rows::{COLUMNS, from, stored},
-    statements::{CLOCK, filled, first, in_time, is_postgres, placeholders, query},
+    statements::{CLOCK, execute, first, in_time, is_postgres, lists, query},
 };
 use crate::clock;
 
@@ -44,14 +44,7 @@ impl Writer {
             }));
             self.broken = false;
         }
-        let mode = match self.place {
-            Place::Sqlite(_) => Some(SqliteTransactionMode::Immediate),
-            Place::Postgres(_) => None,
-        };
-        let options = TransactionOptions { sqlite_transaction_mode: mode, ..Default::default() };
-        let begun = in_time(async { Ok(self.db.begin_with_options(options).await?) }).await;
-        let db = self.noted(begun)?;
-        Ok(Transaction { db: Some(db), xid: None, writer: self })
+        Ok(Transaction { db: None, held: None, xid: None, became: HashMap::new(), writer: self })
     }
 
     /// Notes that a fault has left the connection in an unknown state.
@@ -73,36 +66,81 @@ impl Drop for Transaction<'_> {
 }
 
 impl Transaction<'_> {
-    pub(super) fn db(&self) -> Result<&DatabaseTransaction, StoreError> {
+    pub(super) const fn postgres(&self) -> bool {
+        matches!(self.writer.place, Place::Postgres(_))
+    }
+
+    /// The transaction, begun by its first statement.
+    pub(super) async fn db(&mut self) -> Result<&DatabaseTransaction, StoreError> {
+        if self.db.is_none() {
+            let mode = (!self.postgres()).then_some(SqliteTransactionMode::Immediate);
+            let options =
+                TransactionOptions { sqlite_transaction_mode: mode, ..Default::default() };
+            let begun =
+                in_time(async { Ok(self.writer.db.begin_with_options(options).await?) }).await;
+            self.db = Some(self.writer.noted(begun)?);
+            if let Some((sql, values)) = self.held.take() {
+                self.write_now(&sql, values).await?;
+            }
+        }
         self.db.as_ref().ok_or_else(|| StoreError::Unavailable("the transaction is over".into()))
+    }
+
+    /// Writes, and tells how many rows were changed where that is known. On an embedded
+    /// database the first statement waits for a second one: alone, it needs neither BEGIN
+    /// nor COMMIT, which are two more ways to the thread of the connection and back.
+    pub(super) async fn write_rows(
+        &mut self,
+        sql: String,
+        values: Vec<sea_orm::Value>,
+    ) -> Result<Option<u64>, StoreError> {
+        if self.postgres() || self.db.is_some() || self.held.is_some() {
+            return self.write_now(&sql, values).await.map(Some);
+        }
+        self.held = Some((sql, values));
+        Ok(None)
+    }
+
+    async fn write_now(
+        &mut self,
+        sql: &str,
+        values: Vec<sea_orm::Value>,
+    ) -> Result<u64, StoreError> {
+        Box::pin(async { execute(self.db().await?, sql, values).await }).await
     }
 
     /// Loads (and on PostgreSQL locks, in one order) what is named, and the time.
     pub async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
-        let db = self.db()?;
-        let postgres = is_postgres(db);
+        let postgres = self.postgres();
         let mut now = clock::now();
         if postgres {
             let sql = format!("SELECT pg_current_xact_id()::text, {CLOCK}");
-            for row in query(db, &sql, []).await? {
+            for row in query(self.db().await?, &sql, []).await? {
                 now = Timestamp::from_micros(row.try_get_by_index(1)?);
                 self.xid = Some(row.try_get_by_index(0)?);
             }
         }
-        let db = self.db()?;
         let mut loaded = Loaded { now, tasks: Default::default(), requests: Default::default() };
+        if let Some(known) = &self.writer.known {
+            let known = |id: &TaskId| known.get(id, wanted.inputs.contains(id));
+            let found = wanted.ids.iter().filter_map(|id| Some((id.clone(), known(id)?)));
+            loaded.tasks.extend(found);
+        }
+        if loaded.tasks.len() == wanted.ids.len() && wanted.requests.is_empty() {
+            return Ok(loaded);
+        }
+        let db = self.db().await?;
         let mut rows_of = HashMap::new();
         let mut requests: Vec<&str> = wanted.requests.iter().map(String::as_str).collect();
         requests.sort_unstable();
-        for piece in filled(&requests) {
-            let list = placeholders(db, 1, piece.len());
+        for (list, values) in lists(postgres, requests) {
             let lock = if postgres { "ORDER BY q.request_id FOR UPDATE OF q" } else { "" };
             let sql = format!(
                 "SELECT q.request_id, q.digest, q.task_id, t.row IS NULL, q.task_row \
                  FROM requests q \
-                 LEFT JOIN tasks t ON t.row = q.task_row WHERE q.request_id IN {list} {lock}"
+                 LEFT JOIN tasks t ON t.row = q.task_row WHERE q.request_id {list} {lock}"
             );
-            for row in query(db, &sql, piece.iter().map(|id| (*id).into())).await? {
+            for row in query(db, &sql, values).await? {
                 let (request, digest, task): (String, Vec<u8>, String) =
                     (row.try_get_by_index(0)?, row.try_get_by_index(1)?, row.try_get_by_index(2)?);
                 let nonsense = || StoreError::Nonsense {
@@ -119,21 +157,25 @@ impl Transaction<'_> {
         // Whoever repeats a request is answered with its task, input included.
         let repeated = loaded.requests.values().filter(|known| !known.gone);
         let repeated: HashSet<Name> = repeated.map(|known| known.task.clone()).collect();
-        let ids: BTreeSet<&str> = wanted.ids.iter().chain(&repeated).map(Name::as_str).collect();
+        let ids: BTreeSet<&str> = wanted
+            .ids
+            .iter()
+            .filter(|id| !loaded.tasks.contains_key(*id))
+            .chain(&repeated)
+            .map(Name::as_str)
+            .collect();
         let ids: Vec<&str> = ids.into_iter().collect();
         if postgres {
             // First the locks, then the rows: a statement that waited for a lock would
             // show what it joins as it was before.
-            for piece in filled(&ids) {
-                let list = placeholders(db, 1, piece.len());
-                let sql = format!("SELECT 1 FROM tasks WHERE id IN {list} ORDER BY id FOR UPDATE");
-                query(db, &sql, piece.iter().map(|id| (*id).into())).await?;
+            for (list, values) in lists(postgres, ids.iter().copied()) {
+                let sql = format!("SELECT 1 FROM tasks WHERE id {list} ORDER BY id FOR UPDATE");
+                query(db, &sql, values).await?;
             }
         }
-        for piece in filled(&ids) {
-            let list = placeholders(db, 1, piece.len());
-            let sql = format!("SELECT {COLUMNS} {} WHERE t.id IN {list}", from(db));
-            for row in query(db, &sql, piece.iter().map(|id| (*id).into())).await? {
+        for (list, values) in lists(postgres, ids) {
+            let sql = format!("SELECT {COLUMNS} {} WHERE t.id {list}", from(postgres));
+            for row in query(db, &sql, values).await? {
                 let found = stored(&row)?;
                 loaded.tasks.insert(found.task.id.clone(), found);
             }
@@ -161,15 +203,22 @@ impl Transaction<'_> {
     ///
     /// `Unknown` where that cannot be found out soon: see [`Writer::became`].
     pub async fn commit(mut self) -> Result<(), StoreError> {
-        let Some(db) = self.db.take() else {
-            return Err(StoreError::Unavailable("the transaction is over".into()));
+        let became = std::mem::take(&mut self.became);
+        let known = self.writer.known.as_ref();
+        let writing = known.map(|known| known.write(became.keys().cloned().collect()));
+        // What is on its way to an embedded database cannot be called back: only waited for.
+        let result = match (self.db.take(), self.held.take()) {
+            (Some(db), _) if self.postgres() => in_time(async { Ok(db.commit().await?) }).await,
+            (Some(db), _) => db.commit().await.map_err(Into::into),
+            (None, Some((sql, values))) => {
+                let alone = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+                self.writer.db.execute_raw(alone).await.map(|_| ()).map_err(Into::into)
+            }
+            (None, None) => Ok(()),
         };
-        let commit = async { Ok(db.commit().await?) };
-        let result = match self.writer.place {
-            // What is on its way to the disk cannot be called back: only waited for.
-            Place::Sqlite(_) => commit.await,
-            Place::Postgres(_) => in_time(commit).await,
-        };
+        if let (Some(writing), Ok(())) = (writing, &result) {
+            writing.stands(became.into_values().flatten());
+        }
         let result = self.writer.noted(result);
         let (Err(StoreError::Unavailable(_)), Some(xid)) = (&result, self.xid.take()) else {
             return result;
@@ -235,10 +284,9 @@ pub(super) async fn inputs(
 ) -> Result<(), StoreError> {
     let rows: Vec<i64> = tasks.iter().map(|stored| stored.row).collect();
     let mut found = std::collections::HashMap::new();
-    for piece in filled(&rows) {
-        let list = placeholders(db, 1, piece.len());
-        let sql = format!("SELECT row, input FROM inputs WHERE row IN {list}");
-        for row in query(db, &sql, piece.iter().map(|row| (*row).into())).await? {
+    for (list, values) in lists(is_postgres(db), rows) {
+        let sql = format!("SELECT row, input FROM inputs WHERE row {list}");
+        for row in query(db, &sql, values).await? {
             found.insert(row.try_get_by_index::<i64>(0)?, row.try_get_by_index::<Vec<u8>>(1)?);
         }
     }

@@ -1,7 +1,7 @@
 //! Writing what a batch of commands changed: only what differs, in few statements
 //! of many rows.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use sea_orm::Value as Sql;
 
@@ -10,57 +10,60 @@ use super::{
     rows::{
         due_sql, failure_sql, labels_sql, object_sql, progress_sql, queue_sql, span_sql, time_sql,
     },
-    statements::{execute, is_postgres, placeholders, query, shaped},
+    statements::{Rows, execute, is_null, lists, query, tables},
 };
 use crate::domain::{Lease, TimeLimit};
 
 /// One row of values for a statement of many.
 type Row = Vec<Sql>;
 
-/// A column that a statement of many rows sets, and its type on PostgreSQL, which
-/// would take a row of NULLs for text.
-const STATE: &[(&str, &str)] = &[
-    ("state", "smallint"),
-    ("ready_time", "bigint"),
-    ("due", "smallint"),
-    ("start_time", "bigint"),
-    ("end_time", "bigint"),
-    ("end_order", "bigint"),
-    ("update_time", "bigint"),
-    ("revision", "bigint"),
-    ("settled_revision", "bigint"),
-    ("attempt", "bigint"),
-    ("first_attempt", "bigint"),
-    ("worker", "text"),
-    ("progress", "bytea"),
-    ("checkpoint", "bytea"),
-    ("error", "bytea"),
-    ("lease_token", "bytea"),
-    ("lease_duration", "bigint"),
-    ("limit_kind", "smallint"),
-    ("limit_value", "bigint"),
-    ("by_runner", "smallint"),
-    ("last_token", "bytea"),
-    ("last_digest", "bytea"),
+/// What is known of a new task, beside its settings.
+const CREATED: &[&str] =
+    &["row", "id", "kind", "queue", "queue_set", "ready_time", "due", "create_time", "update_time"];
+
+/// What changes with a task's state.
+const STATE: &[&str] = &[
+    "state",
+    "ready_time",
+    "due",
+    "start_time",
+    "end_time",
+    "end_order",
+    "update_time",
+    "revision",
+    "settled_revision",
+    "attempt",
+    "first_attempt",
+    "worker",
+    "progress",
+    "checkpoint",
+    "error",
+    "lease_token",
+    "lease_duration",
+    "limit_kind",
+    "limit_value",
+    "by_runner",
+    "last_token",
+    "last_digest",
 ];
 
 /// What only an update by hand changes.
-const SETTINGS: &[(&str, &str)] = &[
-    ("priority", "integer"),
-    ("labels", "bytea"),
-    ("schedule_time", "bigint"),
-    ("max_attempts", "bigint"),
-    ("initial_backoff", "bigint"),
-    ("max_backoff", "bigint"),
-    ("backoff_multiplier", "double precision"),
-    ("attempt_timeout", "bigint"),
-    ("retention", "bigint"),
+const SETTINGS: &[&str] = &[
+    "priority",
+    "labels",
+    "schedule_time",
+    "max_attempts",
+    "initial_backoff",
+    "max_backoff",
+    "backoff_multiplier",
+    "attempt_timeout",
+    "retention",
 ];
 
 /// What a report changes.
-const REPORT: &[(&str, &str)] =
-    &[("revision", "bigint"), ("progress", "bytea"), ("expire_time", "bigint")];
-const CHECKPOINT: &[(&str, &str)] = &[("checkpoint", "bytea")];
+const REPORT: &[&str] = &["revision", "progress", "expire_time"];
+const LABELS: &[&str] = &["row", "key", "value", "create_time"];
+const REQUESTS: &[&str] = &["request_id", "digest", "task_id", "task_row", "create_time"];
 
 impl Transaction<'_> {
     /// Writes what changed, in few statements. A task is due at once where its
@@ -74,11 +77,20 @@ impl Transaction<'_> {
         self.delete(&changes.deleted, now).await?;
         self.create(&changes.created, now).await?;
         self.change(&changes.changed, now).await?;
+        if self.writer.known.is_some() {
+            for Stored { task, .. } in &changes.deleted {
+                self.became.insert(task.id.clone(), None);
+            }
+            for (before, task) in &changes.changed {
+                let after = Stored { row: before.row, task: Arc::clone(task), input: None };
+                self.became.insert(task.id.clone(), Some(after));
+            }
+        }
         self.add_attempts(&changes.attempts).await?;
         for kind in &changes.served {
             let sql = "INSERT INTO kinds (kind, last_worker_time) VALUES ($1, $2) \
                  ON CONFLICT (kind) DO UPDATE SET last_worker_time = excluded.last_worker_time";
-            execute(self.db()?, sql, [kind.as_str().into(), now.micros().into()]).await?;
+            execute(self.db().await?, sql, [kind.as_str().into(), now.micros().into()]).await?;
         }
         Ok(())
     }
@@ -120,31 +132,24 @@ impl Transaction<'_> {
                 requests.push((request, values));
             }
         }
-        let settings: Vec<&str> = SETTINGS.iter().map(|(column, _)| *column).collect();
-        let columns = format!(
-            "row, id, kind, queue, queue_set, ready_time, due, create_time, update_time, {}",
-            settings.join(", ")
-        );
+        let columns: Vec<&str> = CREATED.iter().chain(SETTINGS).copied().collect();
         // In the order in which all lock them, whoever is faster.
         tasks.sort_by(|one, other| one.1.cmp(&other.1));
         requests.sort_by_key(|(request, _)| *request);
         let tasks: Vec<Row> = tasks.into_iter().map(|(values, _)| values).collect();
-        // Somebody else's row of the same id or request shows in the count.
-        self.insert("tasks", &columns, &tasks, "ON CONFLICT DO NOTHING").await?;
-        self.insert("inputs", "row, input", &inputs, "").await?;
-        self.insert("labels", "row, key, value, create_time", &labels, "").await?;
+        self.insert("tasks", &columns, tasks).await?;
+        self.insert("inputs", &["row", "input"], inputs).await?;
+        self.insert("labels", LABELS, labels).await?;
         let requests: Vec<Row> = requests.into_iter().map(|(_, values)| values).collect();
-        let columns = "request_id, digest, task_id, task_row, create_time";
-        self.insert("requests", columns, &requests, "ON CONFLICT DO NOTHING").await
+        self.insert("requests", REQUESTS, requests).await
     }
 
     /// Numbers for new rows, growing in the order of creation.
     async fn numbers(&mut self, count: usize) -> Result<Vec<i64>, StoreError> {
         let many = i64::try_from(count).unwrap_or(i64::MAX);
-        let db = self.db()?;
-        if is_postgres(db) {
+        if self.postgres() {
             let sql = "SELECT nextval('tasks_row') FROM generate_series(1::bigint, $1)";
-            let rows = query(db, sql, [many.into()]).await?;
+            let rows = query(self.db().await?, sql, [many.into()]).await?;
             let mut numbers = Vec::with_capacity(count);
             for row in rows {
                 numbers.push(row.try_get_by_index(0)?);
@@ -162,16 +167,14 @@ impl Transaction<'_> {
         changed: &[(Stored, Arc<Task>)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let (mut states, mut settled) = (Vec::new(), Vec::new());
+        let (mut states, mut settled) = (ByColumns::default(), Vec::new());
         let (mut reports, mut checkpoints) = (Vec::new(), Vec::new());
         let (mut begun, mut ended, mut results) = (Vec::new(), Vec::new(), Vec::new());
         let (mut relabelled, mut labels) = (Vec::new(), Vec::new());
         for (before, after) in changed {
             let (row, before) = (before.row, &before.task);
             if !only_reported(before, after) {
-                let mut values: Row = vec![row.into()];
-                values.extend(state(after, now));
-                states.push(values);
+                states.add(row, before, after, now);
             }
             if settings_differ(before, after) {
                 let mut values: Row = vec![row.into()];
@@ -197,46 +200,54 @@ impl Transaction<'_> {
                 (None, None) => {}
             }
         }
-        self.update("tasks", STATE, &states).await?;
-        self.update("tasks", SETTINGS, &settled).await?;
-        self.update("running", REPORT, &reports).await?;
-        self.update("running", CHECKPOINT, &checkpoints).await?;
-        self.insert("running", "row, revision, progress, expire_time", &begun, "").await?;
+        for (columns, rows) in states.0 {
+            self.update("tasks", &columns, rows).await?;
+        }
+        self.update("tasks", SETTINGS, settled).await?;
+        self.update("running", REPORT, reports).await?;
+        self.update("running", &["checkpoint"], checkpoints).await?;
+        self.insert("running", &["row", "revision", "progress", "expire_time"], begun).await?;
         self.remove("running", &ended).await?;
-        self.insert("results", "row, result", &results, "").await?;
+        self.insert("results", &["row", "result"], results).await?;
         self.remove("labels", &relabelled).await?;
-        self.insert("labels", "row, key, value, create_time", &labels, "").await
+        self.insert("labels", LABELS, labels).await
     }
 
     async fn delete(&mut self, deleted: &[Stored], now: Timestamp) -> Result<(), StoreError> {
         let rows: Vec<i64> = deleted.iter().map(|stored| stored.row).collect();
-        if is_postgres(self.db()?) {
+        if self.postgres() {
             self.depart(&rows, now).await?;
         }
         for table in ["tasks", "running", "inputs", "results", "labels", "attempts"] {
             self.remove(table, &rows).await?;
         }
-        for piece in shaped(&rows) {
-            let list = placeholders(self.db()?, 1, piece.len());
-            let sql = format!("DELETE FROM requests WHERE task_row IN {list}");
-            execute(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await?;
+        for (list, values) in lists(self.postgres(), rows) {
+            self.write_rows(format!("DELETE FROM requests WHERE task_row {list}"), values).await?;
         }
         Ok(())
     }
 
-    /// Inserts rows; `Conflict` where one of them is skipped.
+    /// Inserts rows; `Conflict` where one of them is somebody else's already.
     async fn insert(
         &mut self,
         table: &str,
-        columns: &str,
-        rows: &[Row],
-        conflict: &str,
+        columns: &[&str],
+        rows: Vec<Row>,
     ) -> Result<(), StoreError> {
-        for piece in shaped(rows) {
-            let list = placeholders(self.db()?, piece.len(), piece[0].len());
-            let sql = format!("INSERT INTO {table} ({columns}) VALUES {list} {conflict}");
-            let inserted = execute(self.db()?, &sql, piece.iter().flatten().cloned()).await?;
-            if inserted < piece.len() as u64 {
+        let postgres = self.postgres();
+        // PostgreSQL's transaction would be over with an error; there the count tells.
+        let conflict = if postgres { "ON CONFLICT DO NOTHING" } else { "" };
+        for Rows { table: rows, columns: given, values, rows: many } in tables(postgres, rows) {
+            let (names, given): (Vec<&str>, Vec<&str>) =
+                columns.iter().zip(&given).filter_map(|(c, g)| Some((*c, g.as_deref()?))).unzip();
+            let sql = format!(
+                "INSERT INTO {table} ({}) SELECT {} FROM {rows} WHERE {} IS NOT NULL {conflict}",
+                names.join(", "),
+                given.join(", "),
+                given[0],
+            );
+            let inserted = self.write_rows(sql, values).await?;
+            if inserted.is_some_and(|inserted| inserted < many as u64) {
                 return Err(StoreError::Conflict);
             }
         }
@@ -247,46 +258,60 @@ impl Transaction<'_> {
     async fn update(
         &mut self,
         table: &str,
-        columns: &[(&str, &str)],
-        rows: &[Row],
+        columns: &[&str],
+        rows: Vec<Row>,
     ) -> Result<(), StoreError> {
-        let postgres = is_postgres(self.db()?);
-        let sets: Vec<String> = columns
-            .iter()
-            .enumerate()
-            .map(|(at, (column, kind))| {
-                let cast = if postgres { format!("::{kind}") } else { String::new() };
-                format!("{column} = v.column{}{cast}", at + 2)
-            })
-            .collect();
-        let sets = sets.join(", ");
-        for piece in shaped(rows) {
-            let list = placeholders(self.db()?, piece.len(), columns.len() + 1);
+        let postgres = self.postgres();
+        for Rows { table: rows, columns: given, values, .. } in tables(postgres, rows) {
+            let sets: Vec<String> = columns
+                .iter()
+                .zip(&given[1..])
+                .map(|(column, given)| format!("{column} = {}", given.as_deref().unwrap_or("NULL")))
+                .collect();
             // Said twice, so that PostgreSQL looks for these rows alone, whatever it believes
             // of a table that was empty when it last heard of it.
-            let rows: Vec<String> =
-                (0..piece.len()).map(|row| format!("${}", row * (columns.len() + 1) + 1)).collect();
-            let only = if postgres {
-                format!("AND {table}.row IN ({})", rows.join(", "))
-            } else {
-                String::new()
-            };
+            let only = if postgres { format!("AND {table}.row = ANY($1)") } else { String::new() };
             let sql = format!(
-                "UPDATE {table} SET {sets} FROM (VALUES {list}) AS v \
-                 WHERE {table}.row = v.column1 {only}"
+                "UPDATE {table} SET {} FROM {rows} WHERE {table}.row = v.column1 {only}",
+                sets.join(", ")
             );
-            execute(self.db()?, &sql, piece.iter().flatten().cloned()).await?;
+            self.write_rows(sql, values).await?;
         }
         Ok(())
     }
 
     pub(super) async fn remove(&mut self, table: &str, rows: &[i64]) -> Result<(), StoreError> {
-        for piece in shaped(rows) {
-            let list = placeholders(self.db()?, 1, piece.len());
-            let sql = format!("DELETE FROM {table} WHERE row IN {list}");
-            execute(self.db()?, &sql, piece.iter().map(|row| (*row).into())).await?;
+        for (list, values) in lists(self.postgres(), rows.iter().copied()) {
+            self.write_rows(format!("DELETE FROM {table} WHERE row {list}"), values).await?;
         }
         Ok(())
+    }
+}
+
+/// Rows by the columns that are to be set: an index of columns that are not is left alone.
+#[derive(Default)]
+struct ByColumns(BTreeMap<Vec<&'static str>, Vec<Row>>);
+
+impl ByColumns {
+    /// Of the values of [`STATE`], those that may differ from what stands in the row.
+    fn add(&mut self, row: i64, before: &Task, after: &Task, now: Timestamp) {
+        let (mut columns, mut values) = (Vec::new(), vec![row.into()]);
+        let was_held = before.lease().is_some();
+        let both = state(before, now).into_iter().zip(state(after, now));
+        for (column, (before, after)) in STATE.iter().zip(both) {
+            let stale = match *column {
+                // A timer may be late.
+                "due" => !is_null(&before),
+                // The newest ones stand with the lease.
+                "progress" | "checkpoint" => was_held && !is_null(&after),
+                _ => false,
+            };
+            if stale || before != after {
+                columns.push(*column);
+                values.push(after);
+            }
+        }
+        self.0.entry(columns).or_default().push(values);
     }
 }
 
