@@ -27,10 +27,8 @@ use super::{
 const MIGRATION: i64 = 0x7461_736b_0001;
 /// Connections that read.
 const READERS: u32 = 4;
-/// A write-ahead log longer than this is emptied, whoever reads; how often it is looked at.
-/// The longer it is, the fewer pages are written twice.
+/// A write-ahead log longer than this is emptied, whoever reads.
 const WAL_BYTES: u64 = 64 << 20;
-const WAL_LOOKED_AT: Duration = Duration::from_millis(100);
 
 /// Prepared statements of one connection: each in a few sizes.
 const STATEMENTS: usize = 500;
@@ -242,8 +240,7 @@ impl Place {
                 sqlite
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(SqliteSynchronous::Full)
-                    // See `checkpoints`: here every commit would wait for it.
-                    .pragma("wal_autocheckpoint", "0")
+                    .pragma("wal_autocheckpoint", "4000")
                     .pragma("journal_size_limit", "67108864")
             });
         }
@@ -310,20 +307,15 @@ fn explain(what: &str, error: &StoreError) -> String {
     }
 }
 
-/// Empties the write-ahead log beside the commits: most of it while they go on, and only what
-/// has come meanwhile while they wait.
+/// Empties the write-ahead log where long reads have let it grow.
 async fn checkpoints(path: PathBuf, reader: DatabaseConnection) {
     let mut log = path.clone().into_os_string();
     log.push("-wal");
     loop {
-        sleep(WAL_LOOKED_AT).await;
-        if tokio::fs::metadata(&log).await.is_ok_and(|file| file.len() > WAL_BYTES) {
-            for how in ["PASSIVE", "RESTART"] {
-                let sql = format!("PRAGMA wal_checkpoint({how})");
-                if let Err(error) = execute(&reader, &sql, []).await {
-                    tracing::warn!(%error, "the write-ahead log could not be emptied");
-                }
-            }
+        sleep(Duration::from_secs(5)).await;
+        let long = tokio::fs::metadata(&log).await.is_ok_and(|file| file.len() > WAL_BYTES);
+        if long && let Err(error) = execute(&reader, "PRAGMA wal_checkpoint(RESTART)", []).await {
+            tracing::warn!(%error, "the write-ahead log could not be emptied");
         }
     }
 }
