@@ -14,6 +14,9 @@ use crate::domain::{Error, Report, TaskId, Token};
 
 /// A batch takes at most so many rows, but at least one command.
 const BATCH_ROWS: usize = 500;
+/// Of these at most so many are reports while others wait: what runs may wait to be told how
+/// far it is, a newer report takes the older one's place, and who creates a task waits.
+const BATCH_REPORTS: usize = BATCH_ROWS / 4;
 /// A batch takes at most so many bytes, but at least one command.
 const BATCH_BYTES: usize = 4 << 20;
 /// Creates are refused when this many commands wait, all others but reports,
@@ -184,6 +187,7 @@ impl Waiting {
         let mut taken: [Vec<Command>; 6] = Default::default();
         let (mut rows, mut bytes) = (0, 0);
         let mut open = [true; 6];
+        let others_wait = self.count > self.reports.len();
         self.first = (self.first + 1) % CLASSES.len();
         while open.contains(&true) {
             for offset in 0..CLASSES.len() {
@@ -195,7 +199,11 @@ impl Waiting {
                     open[class] = false;
                     continue;
                 };
+                let share = CLASSES[class] == Class::Reports
+                    && others_wait
+                    && taken[class].len() >= BATCH_REPORTS;
                 let fits = rows + more_rows <= BATCH_ROWS && bytes + more_bytes <= BATCH_BYTES;
+                let fits = fits && !share;
                 if rows > 0 && !fits {
                     open[class] = false;
                     continue;
@@ -370,6 +378,24 @@ mod tests {
         let rest = queue.next_batch().await.expect("open");
         assert!(!rest.iter().any(|c| matches!(c, Command::Report { .. })));
         assert_eq!(batch.len() + rest.len(), 602);
+    }
+
+    #[tokio::test]
+    async fn reports_leave_room_for_others_that_wait() {
+        let queue = Queue::default();
+        let report = |n| Command::Report {
+            id: id(&format!("r{n}")),
+            report: said(1.0, None),
+            replies: vec![oneshot::channel().0],
+        };
+        for n in 0..BATCH_ROWS {
+            queue.push(report(n));
+        }
+        queue.push(update(0));
+        let batch = queue.next_batch().await.expect("open");
+        assert_eq!(batch.len(), BATCH_REPORTS + 1);
+        let batch = queue.next_batch().await.expect("open");
+        assert_eq!(batch.len(), BATCH_ROWS - BATCH_REPORTS);
     }
 
     #[tokio::test]
