@@ -71,7 +71,7 @@ async fn write(writer: &mut Writer, changes: Changes) -> Result<(), StoreError> 
     let mut transaction = writer.begin().await?;
     let now = transaction.load(&Wanted::default()).await?.now;
     transaction.write(&changes, now).await?;
-    transaction.commit().await
+    transaction.commit(false).await
 }
 
 async fn create(writer: &mut Writer, created: Vec<Created>) {
@@ -275,7 +275,7 @@ async fn retention_takes_the_task_and_later_its_request(db: Db) {
         let wanted = Wanted { requests, ..Wanted::default() };
         let known = transaction.load(&wanted).await.expect("loaded").requests;
         assert_eq!(known.len(), if time == soon { 3 } else { 1 }, "{known:?}");
-        transaction.commit().await.expect("committed");
+        transaction.commit(false).await.expect("committed");
     }
     assert_eq!(gone, BTreeSet::from(["own".to_owned(), "default".to_owned()]));
     assert!(reader.task(&name("alive"), false).await.expect("read").is_some());
@@ -426,7 +426,7 @@ async fn a_commit_is_known_by_what_it_told() {
     let mut transaction = writer.begin().await.expect("begun");
     let now = transaction.load(&Wanted::default()).await.expect("loaded").now;
     transaction.notify(&notice, now).await.expect("told");
-    transaction.commit().await.expect("committed");
+    transaction.commit(false).await.expect("committed");
     // Others see it, and not the one that it is of.
     let numbers = other.since(before).await.expect("read");
     assert_eq!(other.notices(&numbers).await.expect("read"), [notice]);
@@ -454,8 +454,8 @@ async fn what_is_left_locked_is_let_go() {
     transaction.load(&wanted).await.expect("loaded");
     let mut next = other.begin().await.expect("begun");
     assert!(next.load(&wanted).await.expect("had in time").tasks.contains_key(&name("t")));
-    next.commit().await.expect("committed");
-    let late = transaction.commit().await.expect_err("too late");
+    next.commit(false).await.expect("committed");
+    let late = transaction.commit(false).await.expect_err("too late");
     assert!(matches!(late, StoreError::Unavailable(_)), "{late:?}");
     stopped.begin().await.expect("on a new connection").rollback().await.expect("undone");
 }

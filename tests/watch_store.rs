@@ -61,7 +61,7 @@ impl House {
     async fn write(&mut self, changes: Changes) {
         let mut transaction = self.writer.begin().await.unwrap();
         transaction.write(&changes, time(0)).await.unwrap();
-        transaction.commit().await.unwrap();
+        transaction.commit(false).await.unwrap();
     }
 
     /// Creates them in one commit, and tells the hub.

@@ -1,13 +1,18 @@
 //! Leases that have ended, of which each task keeps the newest.
 
+use std::collections::HashSet;
+
 use sea_orm::Value as Sql;
 
 use super::{
-    Name, Reader, StoreError, Timestamp, Transaction,
+    Changes, Name, Reader, StoreError, Timestamp, Transaction,
     rows::{failure_from, failure_sql},
-    statements::{Rows, execute, query, read, tables},
+    script::Write,
+    statements::{Rows, lists, read, tables},
 };
 use crate::domain::{ATTEMPTS_KEPT, Attempt, AttemptEnd, State, TaskId};
+
+const TABLES: &[&str] = &["attempts"];
 
 /// Some attempts of a task, oldest first.
 #[derive(Clone, Debug)]
@@ -21,32 +26,35 @@ pub struct AttemptPage {
 impl Transaction<'_> {
     /// Remembers leases that ended, at most one of each row, and forgets the oldest
     /// where there are too many.
-    pub(super) async fn add_attempts(
-        &mut self,
-        ended: &[(i64, Attempt)],
-    ) -> Result<(), StoreError> {
-        let ended: Vec<Vec<Sql>> =
-            ended.iter().filter_map(|(row, attempt)| values(*row, attempt)).collect();
-        for Rows { table, columns, values, .. } in tables(self.postgres(), ended) {
+    pub(super) async fn add_attempts(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let ended = changes.attempts.iter().filter_map(|(row, attempt)| values(*row, attempt));
+        let postgres = self.postgres();
+        for Rows { table, columns, values, rows } in tables(postgres, ended.collect()) {
             let columns: Vec<&str> =
                 columns.iter().map(|column| column.as_deref().unwrap_or("NULL")).collect();
             let sql = format!(
                 "INSERT INTO attempts (row, number, attempt, worker, start_time, end_time, \
                  end_state, error) SELECT {row}, coalesce((SELECT max(a.number) FROM attempts a \
-                 WHERE a.row = {row}), 0) + 1, {} FROM {table} WHERE {row} IS NOT NULL \
-                 RETURNING row, number",
+                 WHERE a.row = {row}), 0) + 1, {} FROM {table} WHERE {row} IS NOT NULL",
                 columns[1..].join(", "),
                 row = columns[0],
             );
-            for added in query(self.db().await?, &sql, values).await? {
-                let (row, number): (i64, i64) =
-                    (added.try_get_by_index(0)?, added.try_get_by_index(1)?);
-                if number > ATTEMPTS_KEPT {
-                    let sql = "DELETE FROM attempts WHERE row = $1 AND number <= $2";
-                    let oldest = number - ATTEMPTS_KEPT;
-                    execute(self.db().await?, sql, [row.into(), oldest.into()]).await?;
-                }
-            }
+            self.write_rows(Write { tables: TABLES, sql, values, rows, all: false }).await?;
+        }
+        // A lease takes a revision at least: a task of few has few of them.
+        let rows = changes.attempts.iter().map(|(row, _)| *row).collect::<HashSet<i64>>();
+        let long = changes
+            .changed
+            .iter()
+            .filter(|(stored, task)| task.revision > ATTEMPTS_KEPT && rows.contains(&stored.row));
+        for (list, values) in lists(postgres, long.map(|(stored, _)| stored.row)) {
+            let sql = format!(
+                "DELETE FROM attempts WHERE row {list} AND number <= \
+                 (SELECT max(a.number) FROM attempts a WHERE a.row = attempts.row) \
+                 - {ATTEMPTS_KEPT}"
+            );
+            let rows = values.len();
+            self.write_rows(Write { tables: TABLES, sql, values, rows, all: false }).await?;
         }
         Ok(())
     }

@@ -9,7 +9,8 @@ use prost::Message;
 use super::{
     Due, Gone, Lane, Name, Notice, Rank, StoreError, Timestamp, Transaction,
     pick::name,
-    statements::{lists, query},
+    script::{Last, Write},
+    statements::{CLOCK, lists},
 };
 
 /// The channel of the notifications.
@@ -62,14 +63,14 @@ impl Transaction<'_> {
     /// Tells the other replicas, once this is committed. On PostgreSQL, and at most once
     /// in a transaction: a notification takes a lock of the whole server at the commit.
     pub async fn notify(&mut self, notice: &Notice, now: Timestamp) -> Result<(), StoreError> {
-        let sql = format!(
-            "WITH added AS (INSERT INTO batches (xid, replica, time, notice) \
-             VALUES (pg_current_xact_id()::text::bigint, $1, $2, $3) RETURNING number, replica) \
-             SELECT pg_notify('{CHANNEL}', number || ' ' || replica) FROM added"
-        );
-        let values = [self.writer.replica.into(), now.micros().into(), encoded(notice).into()];
-        query(self.db().await?, &sql, values).await?;
-        Ok(())
+        let last = Last {
+            sql: "INSERT INTO batches (xid, replica, time, notice) \
+                 VALUES (pg_current_xact_id()::text::bigint, $1, $2, $3) \
+                 RETURNING xid, number || ' ' || replica AS told",
+            values: vec![self.writer.replica.into(), now.micros().into(), encoded(notice).into()],
+            columns: &format!("xid::text, {CLOCK}, pg_notify('{CHANNEL}', told)"),
+        };
+        self.send(Some(last)).await
     }
 
     /// Keeps for a while the last states of those of these rows, about to be deleted, that
@@ -83,7 +84,8 @@ impl Transaction<'_> {
                  LEFT JOIN results s ON s.row = t.row \
                  WHERE t.end_time > {since} AND t.row {list}"
             );
-            self.write_rows(sql, values).await?;
+            let (rows, tables) = (values.len(), &["departed", "tasks", "results"]);
+            self.write_rows(Write { tables, sql, values, rows, all: false }).await?;
         }
         Ok(())
     }

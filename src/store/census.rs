@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Lane, Name, Reader, StoreError, Timestamp, Transaction,
     pick::name,
-    statements::{execute, query, read},
+    statements::{query, read},
 };
 
 /// Tells our advisory locks from those of others on the same database.
@@ -90,7 +90,7 @@ impl Transaction<'_> {
         } else {
             "DELETE FROM paused_queues WHERE queue = $1"
         };
-        Ok(execute(self.db().await?, sql, [queue.as_str().into()]).await? > 0)
+        Ok(self.write_now(sql, [queue.as_str().into()]).await? > 0)
     }
 
     /// Holds these limits until the transaction ends, so that no other replica counts what
@@ -101,7 +101,7 @@ impl Transaction<'_> {
         }
         for name in names {
             let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))";
-            query(self.db().await?, sql, [name.as_str().into(), LIMITS.into()]).await?;
+            query(&self.db().await?, sql, [name.as_str().into(), LIMITS.into()]).await?;
         }
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Transaction<'_> {
         let mut used = BTreeMap::new();
         for name in names {
             let sql = "SELECT used FROM rates WHERE name = $1";
-            let rows = query(self.db().await?, sql, [name.as_str().into()]).await?;
+            let rows = query(&self.db().await?, sql, [name.as_str().into()]).await?;
             if let Some(row) = rows.first() {
                 used.insert(name.clone(), Timestamp::from_micros(row.try_get_by_index(0)?));
             }
@@ -127,11 +127,7 @@ impl Transaction<'_> {
         &mut self,
         used: &BTreeMap<String, Timestamp>,
     ) -> Result<(), StoreError> {
-        for (name, time) in used {
-            let sql = "INSERT INTO rates (name, used) VALUES ($1, $2) \
-                 ON CONFLICT (name) DO UPDATE SET used = excluded.used";
-            execute(self.db().await?, sql, [name.as_str().into(), time.micros().into()]).await?;
-        }
-        Ok(())
+        let rows = used.iter().map(|(name, time)| vec![name.as_str().into(), time.micros().into()]);
+        self.upsert("rates", ["name", "used"], rows.collect()).await
     }
 }

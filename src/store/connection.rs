@@ -1,6 +1,7 @@
 //! Opening a database, and the connections to it: one that writes, some that read.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     path::{Path, PathBuf},
     str::FromStr,
@@ -17,6 +18,7 @@ use tokio::time::sleep;
 
 use super::{
     Feed, Reader, StoreError, Writer,
+    clock::DatabaseClock,
     known::Known,
     reads::Reads,
     schema::Migrator,
@@ -30,6 +32,9 @@ const READERS: u32 = 4;
 /// A write-ahead log longer than this is emptied, whoever reads.
 const WAL_BYTES: u64 = 64 << 20;
 
+/// Rows that an embedded database reads ahead of who takes them: else it would wait, and be
+/// woken again, some times in each query.
+const ROWS: usize = 1_000;
 /// Prepared statements of one connection: each in a few sizes.
 const STATEMENTS: usize = 500;
 /// How a session of PostgreSQL differs from its default. What a replica has locked that was
@@ -131,7 +136,18 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
     let reader = Reader { db: reader, embedded, reads };
     let keep = reader.clone();
     let replica = rand::random();
-    let writer = Writer { db: writer, place, next_row, broken: false, replica, known, _keep: keep };
+    let writer = Writer {
+        db: writer,
+        place,
+        next_row,
+        numbers: VecDeque::new(),
+        next: None,
+        clock: DatabaseClock::default(),
+        broken: false,
+        replica,
+        known,
+        _keep: keep,
+    };
     Ok((writer, reader))
 }
 
@@ -232,6 +248,7 @@ impl Place {
                     .create_if_missing(!read_only)
                     .busy_timeout(Duration::from_secs(10))
                     .statement_cache_capacity(200)
+                    .row_buffer_size(ROWS)
                     .pragma("cache_size", "-65536")
                     .pragma("temp_store", "MEMORY");
                 if read_only {

@@ -7,6 +7,7 @@
 mod attempts;
 mod batches;
 mod census;
+mod clock;
 mod connection;
 mod error;
 mod feed;
@@ -19,12 +20,13 @@ mod read;
 mod reads;
 mod rows;
 mod schema;
+mod script;
 mod statements;
 mod transaction;
 mod write;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -103,6 +105,12 @@ pub struct Writer {
     place: connection::Place,
     /// On an embedded database: the number of the next row.
     next_row: i64,
+    /// On PostgreSQL: numbers for the next rows, taken from the sequence.
+    numbers: VecDeque<i64>,
+    /// On PostgreSQL: the transaction that began where the last one ended.
+    next: Option<DatabaseTransaction>,
+    /// On PostgreSQL: its time.
+    clock: clock::DatabaseClock,
     /// The connection is in an unknown state.
     broken: bool,
     /// This process, among those that share the database.
@@ -259,10 +267,11 @@ pub type LiveLeases = HashMap<Lane, u64>;
 #[derive(Debug)]
 pub struct Transaction<'a> {
     writer: &'a mut Writer,
-    /// Once it has begun.
+    /// On PostgreSQL, once it has begun.
     db: Option<DatabaseTransaction>,
-    /// On an embedded database: a write that may be the only one.
-    held: Option<(String, Vec<sea_orm::Value>)>,
+    /// On an embedded database: whether it has begun, and what it is yet to be sent.
+    begun: bool,
+    script: script::Script,
     /// On PostgreSQL: its number, to ask what became of it.
     xid: Option<String>,
     /// What it made of tasks that were there; none where it removed them.

@@ -5,6 +5,7 @@ use std::{cmp::Reverse, collections::HashMap};
 use super::{
     Due, Lane, LiveLeases, Name, Picked, Rank, StoreError, Stored, Timestamp, Transaction,
     rows::{WAITING, stored},
+    script::Write,
     statements::{lists, query},
     transaction::inputs,
 };
@@ -29,7 +30,7 @@ impl Transaction<'_> {
         let mut lanes = Vec::new();
         for kind in kinds {
             let kind_sql = || kind.as_str().into();
-            for row in query(self.db().await?, sql, [kind_sql(), kind_sql()]).await? {
+            for row in query(&self.db().await?, sql, [kind_sql(), kind_sql()]).await? {
                 let queue = name(&row.try_get_by_index::<String>(0)?)?;
                 if queues.is_empty() || queues.contains(&queue) {
                     lanes.push(Lane { kind: kind.clone(), queue });
@@ -46,7 +47,7 @@ impl Transaction<'_> {
         let sql = "SELECT t.kind, t.queue, count(*) FROM running r JOIN tasks t ON t.row = r.row \
              GROUP BY t.kind, t.queue";
         let mut live = LiveLeases::new();
-        for row in query(self.db().await?, sql, []).await? {
+        for row in query(&self.db().await?, sql, []).await? {
             let lane = Lane {
                 kind: name(&row.try_get_by_index::<String>(0)?)?,
                 queue: name(&row.try_get_by_index::<String>(1)?)?,
@@ -101,7 +102,7 @@ impl Transaction<'_> {
         let values = [lane.kind.as_str().into(), lane.queue.as_str().into(), limit.into()];
         let mut picked = Vec::new();
         let values = values.into_iter().chain(place_values);
-        for row in query(self.db().await?, &sql, values).await? {
+        for row in query(&self.db().await?, &sql, values).await? {
             let stored = stored(&row)?;
             let input: Option<i32> = row.try_get("", "input_length")?;
             let checkpoint = stored.task.checkpoint.as_ref().map_or(0, |c| c.encoded().len());
@@ -114,7 +115,7 @@ impl Transaction<'_> {
 
     /// Reads the inputs of these tasks.
     pub async fn read_inputs(&mut self, tasks: &mut [&mut Stored]) -> Result<(), StoreError> {
-        inputs(self.db().await?, tasks).await
+        inputs(&self.db().await?, tasks).await
     }
 
     /// Makes up to `limit` tasks due whose `ready_time` has come.
@@ -127,7 +128,7 @@ impl Transaction<'_> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut lanes: HashMap<Lane, (u64, Rank)> = HashMap::new();
         let mut rows: Vec<i64> = Vec::new();
-        for row in query(self.db().await?, &sql, [now.micros().into(), limit.into()]).await? {
+        for row in query(&self.db().await?, &sql, [now.micros().into(), limit.into()]).await? {
             rows.push(row.try_get_by_index(0)?);
             let lane = Lane {
                 kind: name(&row.try_get_by_index::<String>(1)?)?,
@@ -142,7 +143,8 @@ impl Transaction<'_> {
             (*tasks, *first) = (*tasks + 1, rank.min(*first));
         }
         for (list, values) in lists(self.postgres(), rows) {
-            self.write_rows(format!("UPDATE tasks SET due = 1 WHERE row {list}"), values).await?;
+            let (sql, rows) = (format!("UPDATE tasks SET due = 1 WHERE row {list}"), values.len());
+            self.write_rows(Write { tables: &["tasks"], sql, values, rows, all: false }).await?;
         }
         let due = lanes.into_iter().map(|(lane, (tasks, first))| Due { lane, tasks, first });
         Ok(due.collect())

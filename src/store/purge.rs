@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{
     StoreError, Stored, Timestamp, Transaction,
     rows::{COLUMNS, from, stored},
-    statements::{execute, lists, query},
+    script::Write,
+    statements::{lists, query},
 };
 use crate::domain::limits::REQUEST_ID_KEPT;
 
@@ -39,7 +40,7 @@ impl Transaction<'_> {
         let sql = format!("{EXPIRED} LIMIT $3");
         let values = [now.micros().into(), now.minus(retention).micros().into(), limit.into()];
         let mut rows: Vec<i64> = Vec::new();
-        for row in query(self.db().await?, &sql, values).await? {
+        for row in query(&self.db().await?, &sql, values).await? {
             rows.push(row.try_get_by_index(0)?);
         }
         if self.postgres() {
@@ -49,7 +50,7 @@ impl Transaction<'_> {
         let postgres = self.postgres();
         for (list, values) in lists(postgres, rows.iter().copied()) {
             let sql = format!("SELECT {COLUMNS} {} WHERE t.row {list}", from(postgres));
-            for row in query(self.db().await?, &sql, values).await? {
+            for row in query(&self.db().await?, &sql, values).await? {
                 gone.push(stored(&row)?);
             }
         }
@@ -65,15 +66,15 @@ impl Transaction<'_> {
             let sql = format!(
                 "UPDATE requests SET expire_time = create_time + {hour} WHERE task_row {list}"
             );
-            self.write_rows(sql, values).await?;
+            let (rows, tables) = (values.len(), &["requests"]);
+            self.write_rows(Write { tables, sql, values, rows, all: false }).await?;
         }
         let lock = if self.postgres() { "FOR UPDATE SKIP LOCKED" } else { "" };
         let sql = format!(
             "DELETE FROM requests WHERE request_id IN \
              (SELECT request_id FROM requests WHERE expire_time <= $1 LIMIT $2 {lock})"
         );
-        let forgotten =
-            execute(self.db().await?, &sql, [now.micros().into(), limit.into()]).await?;
+        let forgotten = self.write_now(&sql, [now.micros().into(), limit.into()]).await?;
         let more = rows.len().max(usize::try_from(forgotten).unwrap_or(usize::MAX));
         let more = i64::try_from(more).unwrap_or(i64::MAX) >= limit;
         Ok(Purged { tasks: gone, more })
@@ -88,7 +89,7 @@ impl Transaction<'_> {
                 "SELECT row FROM tasks WHERE row {list} AND end_time IS NOT NULL \
                  FOR UPDATE SKIP LOCKED"
             );
-            for row in query(self.db().await?, &sql, values).await? {
+            for row in query(&self.db().await?, &sql, values).await? {
                 locked.push(row.try_get_by_index(0)?);
             }
         }

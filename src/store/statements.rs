@@ -27,7 +27,7 @@ pub(super) async fn in_time<T>(
 }
 
 /// The rows of a query. Placeholders are `$1`, `$2`, … for both databases, but for
-/// long lists: see [`placeholders`].
+/// long lists: see [`lists`].
 pub(super) async fn query(
     db: &impl ConnectionTrait,
     sql: &str,
@@ -101,6 +101,11 @@ const MOST_ROWS: usize = 1_000;
 /// and half as many, and so on.
 const MOST_ROWS_SQLITE: usize = 256;
 
+/// For how many rows SQLite's statement is prepared that takes so many.
+pub(super) const fn size_for(rows: usize) -> usize {
+    rows.next_power_of_two()
+}
+
 /// Some rows of values as the table `v` of a statement.
 pub(super) struct Rows {
     /// To stand behind FROM.
@@ -150,7 +155,7 @@ fn values(piece: Vec<Vec<Sql>>) -> Rows {
         present.then(|| format!("v.column{number}"))
     });
     let row = format!("({}), ", vec!["?"; kept].join(", "));
-    let list = row.repeat(rows.next_power_of_two());
+    let list = row.repeat(size_for(rows));
     Rows {
         table: format!("(VALUES {}) AS v", list.trim_end_matches(", ")),
         columns: columns.collect(),
@@ -238,7 +243,7 @@ pub(super) fn lists<T: Into<Sql>>(
             return ("= ANY($1)".to_owned(), vec![Sql::Array(array, Some(Box::new(piece)))]);
         }
         // What is not bound is NULL, and like nothing.
-        let list = "?, ".repeat(piece.len().next_power_of_two());
+        let list = "?, ".repeat(size_for(piece.len()));
         (format!("IN ({})", list.trim_end_matches(", ")), piece)
     };
     pieces(postgres, values).into_iter().map(list).collect()

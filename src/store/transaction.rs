@@ -9,8 +9,7 @@ use std::{
 use tokio::time::{sleep, timeout};
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
-    Statement, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseExecutor, DbBackend, Statement, TransactionTrait,
 };
 
 use super::{
@@ -18,7 +17,8 @@ use super::{
     Wanted, Writer,
     connection::Place,
     rows::{COLUMNS, from, stored},
-    statements::{CLOCK, execute, first, in_time, is_postgres, lists, query},
+    script::{Last, Script, Write},
+    statements::{self, execute, first, in_time, is_postgres, lists, query},
 };
 use crate::clock;
 
@@ -34,7 +34,16 @@ impl Writer {
     ///
     /// Where the database cannot be reached.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
-        if self.broken {
+        if self.broken && self.known.is_some() {
+            // There may be nothing to undo.
+            if let Err(error) =
+                in_time(async { Ok(self.db.execute_unprepared("ROLLBACK").await?) }).await
+            {
+                tracing::debug!(%error, "nothing was rolled back");
+            }
+        } else if self.broken {
+            self.next = None;
+            self.clock.forget();
             // Its state is unknown: let it go, and do not wait for it.
             let old = std::mem::replace(&mut self.db, self.place.connect_writer().await?);
             drop(tokio::spawn(async move {
@@ -42,9 +51,16 @@ impl Writer {
                     tracing::debug!(%error, "a broken connection was not closed");
                 }
             }));
-            self.broken = false;
         }
-        Ok(Transaction { db: None, held: None, xid: None, became: HashMap::new(), writer: self })
+        self.broken = false;
+        Ok(Transaction {
+            db: self.next.take(),
+            begun: false,
+            script: Script::default(),
+            xid: None,
+            became: HashMap::new(),
+            writer: self,
+        })
     }
 
     /// Notes that a fault has left the connection in an unknown state.
@@ -59,9 +75,7 @@ impl Writer {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         // Left in the middle of a call that timed out: nobody knows where it is.
-        if self.db.is_some() && matches!(self.writer.place, Place::Postgres(_)) {
-            self.writer.broken = true;
-        }
+        self.writer.broken |= self.db.is_some() || self.begun;
     }
 }
 
@@ -70,56 +84,93 @@ impl Transaction<'_> {
         matches!(self.writer.place, Place::Postgres(_))
     }
 
-    /// The transaction, begun by its first statement.
-    pub(super) async fn db(&mut self) -> Result<&DatabaseTransaction, StoreError> {
+    /// To read what is there, with all that was written by now.
+    pub(super) async fn db(&mut self) -> Result<DatabaseExecutor<'_>, StoreError> {
+        if !self.script.is_empty() {
+            self.send(None).await?;
+        }
+        self.connection().await
+    }
+
+    async fn connection(&mut self) -> Result<DatabaseExecutor<'_>, StoreError> {
+        if !self.postgres() {
+            return Ok((&self.writer.db).into());
+        }
         if self.db.is_none() {
-            let mode = (!self.postgres()).then_some(SqliteTransactionMode::Immediate);
-            let options =
-                TransactionOptions { sqlite_transaction_mode: mode, ..Default::default() };
-            let begun =
-                in_time(async { Ok(self.writer.db.begin_with_options(options).await?) }).await;
+            let begun = in_time(async { Ok(self.writer.db.begin().await?) }).await;
             self.db = Some(self.writer.noted(begun)?);
-            if let Some((sql, values)) = self.held.take() {
-                self.write_now(&sql, values).await?;
+        }
+        let over = || StoreError::Unavailable("the transaction is over".into());
+        self.db.as_ref().map(Into::into).ok_or_else(over)
+    }
+
+    /// Writes, later, with what else is to be written: see [`Script`].
+    pub(super) async fn write_rows(&mut self, write: Write<'_>) -> Result<(), StoreError> {
+        if self.postgres() {
+            if !self.script.fits_postgres(&write) {
+                self.send(None).await?;
             }
+            self.script.add_postgres(write);
+        } else {
+            if !self.script.fits(&write) {
+                self.send(None).await?;
+            }
+            self.script.add(write);
         }
-        self.db.as_ref().ok_or_else(|| StoreError::Unavailable("the transaction is over".into()))
+        Ok(())
     }
 
-    /// Writes, and tells how many rows were changed where that is known. On an embedded
-    /// database the first statement waits for a second one: alone, it needs neither BEGIN
-    /// nor COMMIT, which are two more ways to the thread of the connection and back.
-    pub(super) async fn write_rows(
-        &mut self,
-        sql: String,
-        values: Vec<sea_orm::Value>,
-    ) -> Result<Option<u64>, StoreError> {
-        if self.postgres() || self.db.is_some() || self.held.is_some() {
-            return self.write_now(&sql, values).await.map(Some);
-        }
-        self.held = Some((sql, values));
-        Ok(None)
-    }
-
-    async fn write_now(
+    /// Writes, and tells how many rows were changed.
+    pub(super) async fn write_now(
         &mut self,
         sql: &str,
-        values: Vec<sea_orm::Value>,
+        values: impl IntoIterator<Item = sea_orm::Value>,
     ) -> Result<u64, StoreError> {
-        Box::pin(async { execute(self.db().await?, sql, values).await }).await
+        if !self.postgres() && !self.begun {
+            self.send(None).await?;
+        }
+        execute(&self.db().await?, sql, values).await
+    }
+
+    /// Sends what was not sent yet. `last` is for PostgreSQL, and gives the number of the
+    /// transaction and the time.
+    pub(super) async fn send(&mut self, last: Option<Last<'_>>) -> Result<(), StoreError> {
+        if !self.postgres() {
+            let (sql, values) = self.script.take(self.begun, false);
+            self.begun = true;
+            return execute(&self.writer.db, &sql, values).await.map(|_| ());
+        }
+        let script = std::mem::take(&mut self.script);
+        let (expected, tells) = (script.expected.clone(), last.is_some());
+        let (sql, values) = script.into_query(last);
+        let rows = query(&self.connection().await?, &sql, values).await?;
+        let Some(row) = rows.first() else { return Ok(()) };
+        for (at, (_, rows)) in expected.iter().enumerate() {
+            let written: i64 = row.try_get_by_index(at)?;
+            if usize::try_from(written).ok() != Some(*rows) {
+                return Err(StoreError::Conflict);
+            }
+        }
+        if tells {
+            self.xid = Some(row.try_get_by_index(expected.len())?);
+            let time = row.try_get_by_index(expected.len() + 1)?;
+            self.writer.clock.is(Timestamp::from_micros(time));
+        }
+        Ok(())
     }
 
     /// Loads (and on PostgreSQL locks, in one order) what is named, and the time.
     pub async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
         let postgres = self.postgres();
-        let mut now = clock::now();
-        if postgres {
-            let sql = format!("SELECT pg_current_xact_id()::text, {CLOCK}");
-            for row in query(self.db().await?, &sql, []).await? {
-                now = Timestamp::from_micros(row.try_get_by_index(1)?);
-                self.xid = Some(row.try_get_by_index(0)?);
-            }
-        }
+        let now = if !postgres {
+            clock::now()
+        } else if let Some(now) = self.writer.clock.now() {
+            now
+        } else {
+            let now = statements::now(&self.db().await?).await?;
+            self.writer.clock.is(now);
+            now
+        };
         let mut loaded = Loaded { now, tasks: Default::default(), requests: Default::default() };
         if let Some(known) = &self.writer.known {
             let known = |id: &TaskId| known.get(id, wanted.inputs.contains(id));
@@ -129,7 +180,7 @@ impl Transaction<'_> {
         if loaded.tasks.len() == wanted.ids.len() && wanted.requests.is_empty() {
             return Ok(loaded);
         }
-        let db = self.db().await?;
+        let db = &self.db().await?;
         let mut rows_of = HashMap::new();
         let mut requests: Vec<&str> = wanted.requests.iter().map(String::as_str).collect();
         requests.sort_unstable();
@@ -197,25 +248,36 @@ impl Transaction<'_> {
         Ok(loaded)
     }
 
-    /// Makes it last. Where the answer is lost, finds out what became of it.
+    /// Makes it last. Where the answer is lost, finds out what became of it. With `more`,
+    /// PostgreSQL begins the next one at once, without being asked again.
     ///
     /// # Errors
     ///
     /// `Unknown` where that cannot be found out soon: see [`Writer::became`].
-    pub async fn commit(mut self) -> Result<(), StoreError> {
+    pub async fn commit(mut self, more: bool) -> Result<(), StoreError> {
+        if self.postgres() && !self.script.is_empty() {
+            self.send(None).await?;
+        }
         let became = std::mem::take(&mut self.became);
         let known = self.writer.known.as_ref();
         let writing = known.map(|known| known.write(became.keys().cloned().collect()));
-        // What is on its way to an embedded database cannot be called back: only waited for.
-        let result = match (self.db.take(), self.held.take()) {
-            (Some(db), _) if self.postgres() => in_time(async { Ok(db.commit().await?) }).await,
-            (Some(db), _) => db.commit().await.map_err(Into::into),
-            (None, Some((sql, values))) => {
-                let alone = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
-                self.writer.db.execute_raw(alone).await.map(|_| ()).map_err(Into::into)
+        let result = match self.db.take() {
+            Some(db) if more => {
+                let sql = "COMMIT AND CHAIN";
+                let chained = in_time(async { Ok(db.execute_unprepared(sql).await?) }).await;
+                chained.map(|_| self.writer.next = Some(db))
             }
-            (None, None) => Ok(()),
+            Some(db) => in_time(async { Ok(db.commit().await?) }).await,
+            None if self.begun || !self.script.is_empty() => {
+                let (sql, values) = self.script.take(self.begun, true);
+                let rest = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+                self.begun = true;
+                // What is on its way there cannot be called back: only waited for.
+                self.writer.db.execute_raw(rest).await.map(|_| ()).map_err(Into::into)
+            }
+            None => Ok(()),
         };
+        self.begun &= result.is_err();
         if let (Some(writing), Ok(())) = (writing, &result) {
             writing.stands(became.into_values().flatten());
         }
@@ -232,6 +294,10 @@ impl Transaction<'_> {
 
     /// Undoes it.
     pub async fn rollback(mut self) -> Result<(), StoreError> {
+        self.script = Script::default();
+        if std::mem::take(&mut self.begun) {
+            return execute(&self.writer.db, "ROLLBACK", []).await.map(|_| ());
+        }
         let Some(db) = self.db.take() else { return Ok(()) };
         let result = in_time(async { Ok(db.rollback().await?) }).await;
         self.writer.noted(result)

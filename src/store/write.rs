@@ -10,12 +10,16 @@ use super::{
     rows::{
         due_sql, failure_sql, labels_sql, object_sql, progress_sql, queue_sql, span_sql, time_sql,
     },
-    statements::{Rows, execute, is_null, lists, query, tables},
+    script::Write,
+    statements::{Rows, is_null, lists, query, tables},
 };
 use crate::domain::{Lease, TimeLimit};
 
 /// One row of values for a statement of many.
 type Row = Vec<Sql>;
+
+/// Numbers that are taken ahead, so that few transactions ask for some.
+const NUMBERS: i64 = 1_000;
 
 /// What is known of a new task, beside its settings.
 const CREATED: &[&str] =
@@ -86,13 +90,10 @@ impl Transaction<'_> {
                 self.became.insert(task.id.clone(), Some(after));
             }
         }
-        self.add_attempts(&changes.attempts).await?;
-        for kind in &changes.served {
-            let sql = "INSERT INTO kinds (kind, last_worker_time) VALUES ($1, $2) \
-                 ON CONFLICT (kind) DO UPDATE SET last_worker_time = excluded.last_worker_time";
-            execute(self.db().await?, sql, [kind.as_str().into(), now.micros().into()]).await?;
-        }
-        Ok(())
+        self.add_attempts(changes).await?;
+        let served = changes.served.iter();
+        let served = served.map(|kind| vec![kind.as_str().into(), now.micros().into()]);
+        self.upsert("kinds", ["kind", "last_worker_time"], served.collect()).await
     }
 
     async fn create(&mut self, created: &[Created], now: Timestamp) -> Result<(), StoreError> {
@@ -144,17 +145,17 @@ impl Transaction<'_> {
         self.insert("requests", REQUESTS, requests).await
     }
 
-    /// Numbers for new rows, growing in the order of creation.
+    /// Numbers for new rows, growing in the order of creation by this replica.
     async fn numbers(&mut self, count: usize) -> Result<Vec<i64>, StoreError> {
         let many = i64::try_from(count).unwrap_or(i64::MAX);
         if self.postgres() {
-            let sql = "SELECT nextval('tasks_row') FROM generate_series(1::bigint, $1)";
-            let rows = query(self.db().await?, sql, [many.into()]).await?;
-            let mut numbers = Vec::with_capacity(count);
-            for row in rows {
-                numbers.push(row.try_get_by_index(0)?);
+            if self.writer.numbers.len() < count {
+                let sql = "SELECT nextval('tasks_row') FROM generate_series(1::bigint, $1)";
+                for row in query(&self.db().await?, sql, [(many + NUMBERS).into()]).await? {
+                    self.writer.numbers.push_back(row.try_get_by_index(0)?);
+                }
             }
-            return Ok(numbers);
+            return Ok(self.writer.numbers.drain(..count).collect());
         }
         // Taken for good, whatever becomes of the transaction.
         let begin = self.writer.next_row;
@@ -222,7 +223,9 @@ impl Transaction<'_> {
             self.remove(table, &rows).await?;
         }
         for (list, values) in lists(self.postgres(), rows) {
-            self.write_rows(format!("DELETE FROM requests WHERE task_row {list}"), values).await?;
+            let (sql, rows) = (format!("DELETE FROM requests WHERE task_row {list}"), values.len());
+            let tables = &["requests"];
+            self.write_rows(Write { tables, sql, values, rows, all: false }).await?;
         }
         Ok(())
     }
@@ -230,7 +233,7 @@ impl Transaction<'_> {
     /// Inserts rows; `Conflict` where one of them is somebody else's already.
     async fn insert(
         &mut self,
-        table: &str,
+        table: &'static str,
         columns: &[&str],
         rows: Vec<Row>,
     ) -> Result<(), StoreError> {
@@ -246,10 +249,8 @@ impl Transaction<'_> {
                 given.join(", "),
                 given[0],
             );
-            let inserted = self.write_rows(sql, values).await?;
-            if inserted.is_some_and(|inserted| inserted < many as u64) {
-                return Err(StoreError::Conflict);
-            }
+            let tables = &[table];
+            self.write_rows(Write { tables, sql, values, rows: many, all: true }).await?;
         }
         Ok(())
     }
@@ -257,12 +258,12 @@ impl Transaction<'_> {
     /// Sets columns of rows, of which each names its row first.
     async fn update(
         &mut self,
-        table: &str,
+        table: &'static str,
         columns: &[&str],
         rows: Vec<Row>,
     ) -> Result<(), StoreError> {
         let postgres = self.postgres();
-        for Rows { table: rows, columns: given, values, .. } in tables(postgres, rows) {
+        for Rows { table: rows, columns: given, values, rows: many } in tables(postgres, rows) {
             let sets: Vec<String> = columns
                 .iter()
                 .zip(&given[1..])
@@ -275,14 +276,40 @@ impl Transaction<'_> {
                 "UPDATE {table} SET {} FROM {rows} WHERE {table}.row = v.column1 {only}",
                 sets.join(", ")
             );
-            self.write_rows(sql, values).await?;
+            let tables = &[table];
+            self.write_rows(Write { tables, sql, values, rows: many, all: false }).await?;
         }
         Ok(())
     }
 
-    pub(super) async fn remove(&mut self, table: &str, rows: &[i64]) -> Result<(), StoreError> {
+    /// Inserts rows of a key and a value, or sets the value where the key is there.
+    pub(super) async fn upsert(
+        &mut self,
+        table: &'static str,
+        [key, value]: [&str; 2],
+        rows: Vec<Row>,
+    ) -> Result<(), StoreError> {
+        for Rows { table: rows, values, rows: many, .. } in tables(self.postgres(), rows) {
+            let sql = format!(
+                "INSERT INTO {table} ({key}, {value}) SELECT v.column1, v.column2 FROM {rows} \
+                 WHERE v.column1 IS NOT NULL \
+                 ON CONFLICT ({key}) DO UPDATE SET {value} = excluded.{value}"
+            );
+            let tables = &[table];
+            self.write_rows(Write { tables, sql, values, rows: many, all: false }).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn remove(
+        &mut self,
+        table: &'static str,
+        rows: &[i64],
+    ) -> Result<(), StoreError> {
         for (list, values) in lists(self.postgres(), rows.iter().copied()) {
-            self.write_rows(format!("DELETE FROM {table} WHERE row {list}"), values).await?;
+            let (sql, rows) = (format!("DELETE FROM {table} WHERE row {list}"), values.len());
+            let tables = &[table];
+            self.write_rows(Write { tables, sql, values, rows, all: false }).await?;
         }
         Ok(())
     }

@@ -250,6 +250,8 @@ fn granted(
         by_runner: request.by_runner,
     };
     let kind = settings.kind(&stored.task.kind);
+    // Another replica's clock said that it is due: this one may be a little behind.
+    let now = now.max(stored.task.ready_time);
     let context = Context { now, kind, jitter: 0.0, input: None };
     domain::apply(&stored.task, &Event::Lease(grant), &context)
         .map(|task| task.map_or_else(|| stored.task.clone(), Arc::new))

@@ -198,7 +198,7 @@ async fn attempt(
             return Err(failure);
         }
     };
-    match transaction.commit().await {
+    match transaction.commit(shared.queue.has_more()).await {
         Ok(()) => Ok(committed),
         Err(StoreError::Unknown { xid }) => {
             Err(Failed::Unknown { xid, committed: Box::new(committed) })

@@ -102,6 +102,11 @@ impl Queue {
         }
     }
 
+    /// Whether there is another batch.
+    pub(super) fn has_more(&self) -> bool {
+        self.lock().count > 0
+    }
+
     /// Whether a report or an outcome under this token still waits.
     pub(super) fn has_word(&self, id: &TaskId, token: Token) -> bool {
         let (waiting, key) = (self.lock(), (id.clone(), token));

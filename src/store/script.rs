@@ -1,0 +1,205 @@
+//! What waits to be written, so that one way to the database serves for much of it. The way
+//! takes longer than most statements do: to the thread of an embedded one and back, or over
+//! a network. It is gone when something is to be read or committed.
+//!
+//! Prepared statements are kept by their text. On SQLite it would be a new one with each
+//! mixture of sizes: only statements of one size go together, one behind the other. On
+//! PostgreSQL they go as one, whose parts do not see what the others write: each of other
+//! tables.
+
+use sea_orm::Value as Sql;
+
+use super::statements::size_for;
+
+/// A statement that writes.
+#[derive(Debug)]
+pub(super) struct Write<'a> {
+    /// What it writes, or reads.
+    pub(super) tables: &'a [&'static str],
+    /// Its parameters are `?` on SQLite, `$1` and so on on PostgreSQL.
+    pub(super) sql: String,
+    /// For its parameters; on SQLite the same number for each row.
+    pub(super) values: Vec<Sql>,
+    pub(super) rows: usize,
+    /// It is a conflict where it does not write as many rows.
+    pub(super) all: bool,
+}
+
+/// Statements, and the values of all their parameters.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    statements: Vec<String>,
+    values: Vec<Sql>,
+    /// On SQLite: how many parameters they have, and for how many rows each is.
+    parameters: usize,
+    size: usize,
+    /// On PostgreSQL: their tables, and those that must write so many rows, by their place.
+    tables: Vec<&'static str>,
+    pub(super) expected: Vec<(usize, usize)>,
+}
+
+impl Script {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.statements.is_empty()
+    }
+
+    /// Whether SQLite may be sent this together with what is here.
+    pub(super) fn fits(&self, write: &Write<'_>) -> bool {
+        self.is_empty() || self.size == size_for(write.rows)
+    }
+
+    /// Whether PostgreSQL may.
+    pub(super) fn fits_postgres(&self, write: &Write<'_>) -> bool {
+        !write.tables.iter().any(|table| self.tables.contains(table))
+    }
+
+    /// Adds a statement for SQLite.
+    pub(super) fn add(&mut self, Write { sql, values, rows, .. }: Write<'_>) {
+        // Those that the one before leaves open would be taken from this one.
+        self.values.resize(self.parameters, Sql::BigInt(None));
+        self.size = size_for(rows);
+        self.parameters += values.len() / rows * self.size;
+        self.values.extend(values);
+        self.statements.push(sql);
+    }
+
+    /// Adds a statement for PostgreSQL.
+    pub(super) fn add_postgres(&mut self, write: Write<'_>) {
+        let Write { tables, sql, values, rows, all } = write;
+        if all {
+            self.expected.push((self.statements.len(), rows));
+        }
+        self.tables.extend(tables);
+        self.statements.push(renumbered(&sql, self.values.len()));
+        self.values.extend(values);
+    }
+
+    /// Takes all for SQLite, in a transaction that has begun or not, and ends here or not. A
+    /// lone statement is its own transaction.
+    pub(super) fn take(&mut self, begun: bool, ends: bool) -> (String, Vec<Sql>) {
+        let Self { mut statements, values, .. } = std::mem::take(self);
+        if begun || !ends || statements.len() > 1 {
+            if !begun {
+                statements.insert(0, "BEGIN IMMEDIATE".to_owned());
+            }
+            if ends {
+                statements.push("COMMIT".to_owned());
+            }
+        }
+        (statements.join("; "), values)
+    }
+
+    /// As one query for PostgreSQL, and its values: it gives how many rows each of those
+    /// wrote that must write some, then what is selected of `last`, a part of its own.
+    pub(super) fn into_query(self, last: Option<Last<'_>>) -> (String, Vec<Sql>) {
+        let Self { statements, mut values, expected, .. } = self;
+        let is_counted = |at: usize| expected.iter().any(|(expected, _)| *expected == at);
+        let mut parts: Vec<String> = statements
+            .iter()
+            .enumerate()
+            .map(|(at, sql)| {
+                let counted = if is_counted(at) { " RETURNING 1" } else { "" };
+                format!("w{at} AS ({sql}{counted})")
+            })
+            .collect();
+        let counts = expected.iter().map(|(at, _)| format!("(SELECT count(*) FROM w{at})"));
+        let mut columns: Vec<String> = counts.collect();
+        let mut from = "";
+        if let Some(last) = last {
+            parts.push(format!("last AS ({})", renumbered(last.sql, values.len())));
+            values.extend(last.values);
+            columns.push(last.columns.to_owned());
+            from = " FROM last";
+        }
+        if columns.is_empty() {
+            columns.push("1".to_owned());
+        }
+        (format!("WITH {} SELECT {}{from}", parts.join(", "), columns.join(", ")), values)
+    }
+}
+
+/// What a query ends with.
+#[derive(Debug)]
+pub(super) struct Last<'a> {
+    pub(super) sql: &'static str,
+    pub(super) values: Vec<Sql>,
+    /// What is selected of it.
+    pub(super) columns: &'a str,
+}
+
+/// With parameters that begin behind the first `by`.
+fn renumbered(sql: &str, by: usize) -> String {
+    let mut pieces = sql.split('$');
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let digits = piece.find(|c: char| !c.is_ascii_digit()).unwrap_or(piece.len());
+        let number: usize = piece[..digits].parse().unwrap_or_default();
+        out.push('$');
+        out.push_str(&(number + by).to_string());
+        out.push_str(&piece[digits..]);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(number: i64) -> Vec<Sql> {
+        vec![number.into()]
+    }
+
+    fn write(sql: &str, values: Vec<Sql>, rows: usize) -> Write<'static> {
+        Write { tables: &[], sql: sql.to_owned(), values, rows, all: false }
+    }
+
+    #[test]
+    fn what_a_statement_leaves_open_is_not_taken_from_the_next() {
+        let mut script = Script::default();
+        script.add(write("A (?, ?, ?, ?)", [row(1), row(2), row(3)].concat(), 3));
+        let other = write("B (?, ?, ?, ?)", [row(5), row(6), row(7), row(8)].concat(), 4);
+        let small = write("C (?)", row(9), 1);
+        assert!(script.fits(&other) && !script.fits(&small));
+        script.add(other);
+        let none = vec![Sql::BigInt(None)];
+        let values = [row(1), row(2), row(3), none, row(5), row(6), row(7), row(8)].concat();
+        let sql = "BEGIN IMMEDIATE; A (?, ?, ?, ?); B (?, ?, ?, ?); COMMIT";
+        assert_eq!(script.take(false, true), (sql.to_owned(), values));
+        assert!(script.is_empty() && script.fits(&small));
+    }
+
+    #[test]
+    fn a_lone_statement_is_its_own_transaction() {
+        let lone = || {
+            let mut script = Script::default();
+            script.add(write("A (?)", row(1), 1));
+            script
+        };
+        assert_eq!(lone().take(false, true).0, "A (?)");
+        assert_eq!(lone().take(true, true).0, "A (?); COMMIT");
+        assert_eq!(lone().take(false, false).0, "BEGIN IMMEDIATE; A (?)");
+        assert_eq!(Script::default().take(true, true).0, "COMMIT");
+    }
+
+    #[test]
+    fn what_writes_other_tables_goes_as_one_query() {
+        let mut script = Script::default();
+        let write = |tables, sql: &str, number, all| Write {
+            tables,
+            sql: sql.to_owned(),
+            values: row(number),
+            rows: 1,
+            all,
+        };
+        script.add_postgres(write(&["a"], "A ($1, $1)", 1, true));
+        assert!(!script.fits_postgres(&write(&["b", "a"], "B ($1)", 2, false)));
+        let other = write(&["b"], "B ($1)", 2, false);
+        assert!(script.fits_postgres(&other));
+        script.add_postgres(other);
+        let last = Last { sql: "L ($1)", values: row(3), columns: "x" };
+        let sql = "WITH w0 AS (A ($1, $1) RETURNING 1), w1 AS (B ($2)), last AS (L ($3)) \
+             SELECT (SELECT count(*) FROM w0), x FROM last";
+        let values = [row(1), row(2), row(3)].concat();
+        assert_eq!(script.into_query(Some(last)), (sql.to_owned(), values));
+    }
+}
