@@ -1,15 +1,19 @@
 //! The time of PostgreSQL without asking it each time: what it was when it last told,
 //! and what has passed since.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Timestamp;
 
 /// So long is it believed.
 const BELIEVED: Duration = Duration::from_secs(1);
+/// An answer that takes longer is not.
+const PROMPT: Duration = Duration::from_millis(100);
 
-/// A clock that is behind that of the database by the time that an answer takes, and never
-/// goes back.
+/// A clock that is behind that of the database by the time that an answer takes, and does
+/// not go back but with that of the database.
 #[derive(Debug, Default)]
 pub(super) struct DatabaseClock {
     told: Option<(Timestamp, Instant)>,
@@ -17,10 +21,9 @@ pub(super) struct DatabaseClock {
 }
 
 impl DatabaseClock {
-    /// The database has told its time just now.
-    #[expect(clippy::disallowed_methods, reason = "how long ago, not the time of day")]
-    pub(super) fn is(&mut self, time: Timestamp) {
-        self.told = Some((time, Instant::now()));
+    /// The database, which was asked at `asked`, has told its time.
+    pub(super) fn is(&mut self, time: Timestamp, asked: Instant) {
+        self.told = (asked.elapsed() < PROMPT).then(|| (time, Instant::now()));
     }
 
     /// Another database may answer from now on.
@@ -33,8 +36,44 @@ impl DatabaseClock {
         let (time, at) = self.told?;
         let since = at.elapsed();
         let now = (since < BELIEVED).then(|| time.plus(since))?;
-        let now = self.last.map_or(now, |last| now.max(last));
+        let last = self.last.filter(|last| last.since(now) < BELIEVED);
+        let now = last.map_or(now, |last| now.max(last));
         self.last = Some(now);
         Some(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_micros(second * 1_000_000)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_passes_and_is_asked_for_again() {
+        let mut clock = DatabaseClock::default();
+        assert_eq!(clock.now(), None);
+        clock.is(second(60), Instant::now());
+        tokio::time::advance(BELIEVED / 2).await;
+        assert_eq!(clock.now(), Some(second(60).plus(BELIEVED / 2)));
+        tokio::time::advance(BELIEVED / 2).await;
+        assert_eq!(clock.now(), None);
+        let asked = Instant::now();
+        tokio::time::advance(PROMPT).await;
+        clock.is(second(61), asked);
+        assert_eq!(clock.now(), None, "it may be long ago");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_little_late_is_not_back_but_set_back_is() {
+        let mut clock = DatabaseClock::default();
+        clock.is(second(60), Instant::now());
+        assert_eq!(clock.now(), Some(second(60)));
+        clock.is(second(60).minus(PROMPT), Instant::now());
+        assert_eq!(clock.now(), Some(second(60)));
+        clock.is(second(50), Instant::now());
+        assert_eq!(clock.now(), Some(second(50)));
     }
 }

@@ -130,6 +130,8 @@ pub struct Wanted {
     pub inputs: HashSet<TaskId>,
     /// Request ids that are to be looked up.
     pub requests: HashSet<String>,
+    /// What was seen by the database's own time is looked at again: it must not be earlier.
+    pub exact_time: bool,
 }
 
 /// What was found, under one present time.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseExecutor, DbBackend, Statement, TransactionTrait,
@@ -35,15 +35,16 @@ impl Writer {
     /// Where the database cannot be reached.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
         if self.broken && self.known.is_some() {
-            // There may be nothing to undo.
-            if let Err(error) =
-                in_time(async { Ok(self.db.execute_unprepared("ROLLBACK").await?) }).await
-            {
-                tracing::debug!(%error, "nothing was rolled back");
+            let undone = async { Ok(self.db.execute_unprepared("ROLLBACK").await?) };
+            match in_time(undone).await {
+                // There may have been nothing to undo.
+                Ok(_) | Err(StoreError::Other(_)) => {}
+                Err(error) => return Err(error),
             }
         } else if self.broken {
             self.next = None;
             self.clock.forget();
+            self.numbers.clear();
             // Its state is unknown: let it go, and do not wait for it.
             let old = std::mem::replace(&mut self.db, self.place.connect_writer().await?);
             drop(tokio::spawn(async move {
@@ -143,6 +144,7 @@ impl Transaction<'_> {
         let script = std::mem::take(&mut self.script);
         let (expected, tells) = (script.expected.clone(), last.is_some());
         let (sql, values) = script.into_query(last);
+        let asked = Instant::now();
         let rows = query(&self.connection().await?, &sql, values).await?;
         let Some(row) = rows.first() else { return Ok(()) };
         for (at, (_, rows)) in expected.iter().enumerate() {
@@ -154,7 +156,7 @@ impl Transaction<'_> {
         if tells {
             self.xid = Some(row.try_get_by_index(expected.len())?);
             let time = row.try_get_by_index(expected.len() + 1)?;
-            self.writer.clock.is(Timestamp::from_micros(time));
+            self.writer.clock.is(Timestamp::from_micros(time), asked);
         }
         Ok(())
     }
@@ -162,14 +164,16 @@ impl Transaction<'_> {
     /// Loads (and on PostgreSQL locks, in one order) what is named, and the time.
     pub async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
         let postgres = self.postgres();
-        let now = if !postgres {
-            clock::now()
-        } else if let Some(now) = self.writer.clock.now() {
-            now
-        } else {
-            let now = statements::now(&self.db().await?).await?;
-            self.writer.clock.is(now);
-            now
+        let known = self.writer.clock.now().filter(|_| !wanted.exact_time);
+        let now = match known {
+            _ if !postgres => clock::now(),
+            Some(now) => now,
+            None => {
+                let asked = Instant::now();
+                let now = statements::now(&self.db().await?).await?;
+                self.writer.clock.is(now, asked);
+                now
+            }
         };
         let mut loaded = Loaded { now, tasks: Default::default(), requests: Default::default() };
         if let Some(known) = &self.writer.known {
@@ -295,8 +299,10 @@ impl Transaction<'_> {
     /// Undoes it.
     pub async fn rollback(mut self) -> Result<(), StoreError> {
         self.script = Script::default();
-        if std::mem::take(&mut self.begun) {
-            return execute(&self.writer.db, "ROLLBACK", []).await.map(|_| ());
+        if self.begun {
+            execute(&self.writer.db, "ROLLBACK", []).await?;
+            self.begun = false;
+            return Ok(());
         }
         let Some(db) = self.db.take() else { return Ok(()) };
         let result = in_time(async { Ok(db.rollback().await?) }).await;

@@ -70,11 +70,10 @@ pub(super) fn wanted(commands: &[Command], all: bool) -> Wanted {
             }
             Command::Expire { overdue, .. } => {
                 wanted.ids.insert(overdue.id.clone());
+                wanted.exact_time = true;
             }
-            Command::MakeDue { .. }
-            | Command::Purge { .. }
-            | Command::Lease { .. }
-            | Command::PauseQueue { .. } => {}
+            Command::MakeDue { .. } | Command::Purge { .. } => wanted.exact_time = true,
+            Command::Lease { .. } | Command::PauseQueue { .. } => {}
         }
     }
     wanted
