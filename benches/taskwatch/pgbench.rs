@@ -1,7 +1,7 @@
 //! The database alone: the statements that a server writes a batch of new tasks with, as
 //! PostgreSQL's own log has them, sent by pgbench.
 
-use std::{path::PathBuf, process::Command};
+use std::{fmt::Write as _, path::PathBuf, process::Command};
 
 use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
 use taskwatch::proto::BatchCreateTasksRequest;
@@ -119,15 +119,14 @@ fn script(log: &str, ids: &[String]) -> String {
             *parameters = values(&list);
         }
     }
-    assert!(done.len() > 3, "a whole transaction was logged");
+    assert!(done.len() > 2, "a whole transaction was logged");
     let mut text = String::new();
     for (sql, parameters) in done {
-        // Its numbers come with the rows here, since pgbench reads but one row back.
+        // Its numbers come with the rows here, since pgbench would have to read them back.
         if sql.contains("nextval") {
             continue;
         }
         let is_insertion = sql.contains("INSERT INTO tasks");
-        let columns = if is_insertion { parameters.len() / BATCH } else { usize::MAX };
         let mut last = 0;
         for (at, _) in sql.char_indices().filter(|(_, c)| *c == '$') {
             let digits = sql[at + 1..].find(|c: char| !c.is_ascii_digit());
@@ -138,12 +137,18 @@ fn script(log: &str, ids: &[String]) -> String {
             let value = &parameters[number - 1];
             match value {
                 // As long as the real ones, and in the order of their making as they are.
-                _ if ids.iter().any(|id| value.trim_matches('\'') == id) => {
-                    text.push_str("lpad(to_hex(currval('tasks_row')), 36, '0')");
-                }
-                _ if is_insertion && (number - 1) % columns == 0 => {
-                    text.push_str("nextval('tasks_row')");
-                }
+                _ if value.contains(ids[0].as_str()) => write!(
+                    text,
+                    "(ARRAY(SELECT lpad(to_hex((extract(epoch FROM clock_timestamp()) * \
+                     1000000)::bigint) || lpad(to_hex(pg_backend_pid()), 8, '0') \
+                     || lpad(to_hex(n), 8, '0'), 36, '0') FROM generate_series(1, {BATCH}) n))"
+                )
+                .expect("a text"),
+                _ if is_insertion && number == 1 => write!(
+                    text,
+                    "(ARRAY(SELECT nextval('tasks_row') FROM generate_series(1, {BATCH})))"
+                )
+                .expect("a text"),
                 _ => text.push_str(value),
             }
         }
