@@ -24,6 +24,24 @@ use tonic_health::pb::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_is_in_one_file_then() {
+    let mut server = Server::start().await;
+    let task = server.client().create_task(create("external", json!({}))).await.unwrap();
+    server.terminate();
+    assert!(timeout(PATIENCE, server.ended()).await.expect("in time").success());
+    let mut other = Server::start().await;
+    other.kill();
+    for beside in ["taskwatch.db-wal", "taskwatch.db-shm"] {
+        std::fs::remove_file(other.folder().join(beside)).ok();
+    }
+    let file = "taskwatch.db";
+    std::fs::copy(server.folder().join(file), other.folder().join(file)).unwrap();
+    other.start_again().await;
+    let name = task.into_inner().name;
+    assert_eq!(get(&mut other.client(), &name).await.unwrap().name, name);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn running_work_is_given_back_and_goes_on() {
     let mut server = Server::start().await;
     let mut client = server.client();

@@ -28,6 +28,7 @@ SERVICE_CONFIG = {
 channel = {"grpc.service_config": json.dumps(SERVICE_CONFIG), "grpc.enable_http_proxy": 0}
 channel |= {"grpc.initial_reconnect_backoff_ms": 100, "grpc.max_reconnect_backoff_ms": 2000}
 channel |= {"grpc.keepalive_time_ms": 20000, "grpc.http2.max_pings_without_data": 0}
+channel |= {"grpc.http2.ping_timeout_ms": 5000}
 target = args.address
 if ":///" not in target:
     # What gRPC makes of a list in its place is no authority: the server would refuse each call.

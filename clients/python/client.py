@@ -16,6 +16,7 @@ args = parser.parse_args()
 # The pings find out when a server is gone without a word.
 channel = {"grpc.enable_http_proxy": 0, "grpc.max_reconnect_backoff_ms": 2000}
 channel |= {"grpc.keepalive_time_ms": 20000, "grpc.http2.max_pings_without_data": 0}
+channel |= {"grpc.http2.ping_timeout_ms": 5000}
 stub = TaskServiceStub(grpc.insecure_channel(args.address, list(channel.items())))
 LAST_WORDS = "INVALID_ARGUMENT NOT_FOUND PERMISSION_DENIED UNAUTHENTICATED UNIMPLEMENTED".split()
 

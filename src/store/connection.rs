@@ -158,6 +158,18 @@ async fn locked(writer: &DatabaseConnection, how: &str) -> Result<bool, StoreErr
 }
 
 impl Writer {
+    /// Writes no more. All of an embedded database is in its one file then.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk does not take it: it is beside that file still, and lost nowhere.
+    pub async fn close(self) -> Result<(), StoreError> {
+        if self.known.is_some() {
+            query(&self.db, "PRAGMA wal_checkpoint(TRUNCATE)", []).await?;
+        }
+        Ok(())
+    }
+
     /// What other replicas commit; none where there can be no others.
     ///
     /// # Errors

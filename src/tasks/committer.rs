@@ -89,6 +89,9 @@ pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
             tracing::error!("a batch panicked outside of what it applies; going on with the next");
         }
     }
+    if let Err(error) = writer.close().await {
+        tracing::warn!(%error, "the database could not be closed");
+    }
 }
 
 async fn commit(
