@@ -102,6 +102,7 @@ async fn commit(
 ) {
     let mut tries = 0;
     let failure = loop {
+        let began = Instant::now();
         let failure = match attempt(writer, shared, course, &commands, tries > 0).await {
             Ok(committed) => {
                 course.away = None;
@@ -122,7 +123,8 @@ async fn commit(
                 sleep(BACK_OFF.mul_f64(f64::from(tries) * rand::random::<f64>())).await;
             }
             Failed::Store(StoreError::Unavailable(why)) if shared.replicated => {
-                let away = course.away.get_or_insert_with(Instant::now);
+                // The attempt may have waited for it as well.
+                let away = course.away.get_or_insert(began);
                 if away.elapsed() >= WAITED_FOR {
                     break failure;
                 }
@@ -142,6 +144,10 @@ async fn commit(
         Failed::Store(error) if alone || error.hits_all() => {
             let public = super::logged(&error);
             commands.into_iter().for_each(|command| command.refuse(public.clone()));
+            if course.away.is_some() {
+                // They came meanwhile, and would wait as long again.
+                shared.queue.refuse_all(&public);
+            }
         }
         Failed::Panicked if alone => {
             commands.into_iter().for_each(|command| command.refuse(Error::Internal));
