@@ -192,8 +192,6 @@ async fn a_server_lives_as_the_manifests_say() {
         assert!(Instant::now() < deadline, "it does not start\n{}", log());
         sleep(Duration::from_millis(20)).await;
     }
-    assert!(log().starts_with('{'), "logs for machines\n{}", log());
-
     let mut client = TaskServiceClient::new(channel.clone());
     let created = client.create_task(create("external", json!(null))).await.unwrap().into_inner();
     let mut stream = client.watch_task(watch(&created.name)).await.unwrap().into_inner();
@@ -208,5 +206,6 @@ async fn a_server_lives_as_the_manifests_say() {
     let status = timeout(termination_grace(), server.wait()).await;
     let status = status.unwrap_or_else(|_| panic!("it would be killed\n{}", log())).unwrap();
     assert!(status.success(), "{status}\n{}", log());
+    assert!(log().starts_with('{'), "logs for machines\n{}", log());
     assert_eq!(next(&mut stream).await.unwrap_err().code(), Code::Unavailable);
 }
