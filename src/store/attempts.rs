@@ -1,7 +1,5 @@
 //! Leases that have ended, of which each task keeps the newest.
 
-use std::collections::HashSet;
-
 use sea_orm::Value as Sql;
 
 use super::{
@@ -11,8 +9,6 @@ use super::{
     statements::{Rows, lists, read, tables},
 };
 use crate::domain::{ATTEMPTS_KEPT, Attempt, AttemptEnd, State, TaskId};
-
-const TABLES: &[&str] = &["attempts"];
 
 /// Some attempts of a task, oldest first.
 #[derive(Clone, Debug)]
@@ -39,22 +35,22 @@ impl Transaction<'_> {
                 columns[1..].join(", "),
                 row = columns[0],
             );
-            self.write_rows(Write { tables: TABLES, sql, values, rows, all: false }).await?;
+            let tables = &["attempts"];
+            self.write_rows(Write { tables, sql, values, rows, all: false }).await?;
         }
         // A lease takes a revision at least: a task of few has few of them.
-        let rows = changes.attempts.iter().map(|(row, _)| *row).collect::<HashSet<i64>>();
+        let ended = |row| changes.attempts.iter().any(|(ended, _)| *ended == row);
         let long = changes
             .changed
             .iter()
-            .filter(|(stored, task)| task.revision > ATTEMPTS_KEPT && rows.contains(&stored.row));
+            .filter(|(stored, task)| task.revision > ATTEMPTS_KEPT && ended(stored.row));
         for (list, values) in lists(postgres, long.map(|(stored, _)| stored.row)) {
             let sql = format!(
                 "DELETE FROM attempts WHERE row {list} AND number <= \
                  (SELECT max(a.number) FROM attempts a WHERE a.row = attempts.row) \
                  - {ATTEMPTS_KEPT}"
             );
-            let rows = values.len();
-            self.write_rows(Write { tables: TABLES, sql, values, rows, all: false }).await?;
+            self.write_list(&["attempts"], sql, values).await?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use prost::Message;
 use super::{
     Due, Gone, Lane, Name, Notice, Rank, StoreError, Timestamp, Transaction,
     pick::name,
-    script::{Last, Write},
+    script::Last,
     statements::{CLOCK, lists},
 };
 
@@ -84,8 +84,7 @@ impl Transaction<'_> {
                  LEFT JOIN results s ON s.row = t.row \
                  WHERE t.end_time > {since} AND t.row {list}"
             );
-            let (rows, tables) = (values.len(), &["departed", "tasks", "results"]);
-            self.write_rows(Write { tables, sql, values, rows, all: false }).await?;
+            self.write_list(&["departed", "tasks", "results"], sql, values).await?;
         }
         Ok(())
     }

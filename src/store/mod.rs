@@ -9,6 +9,7 @@ mod batches;
 mod census;
 mod clock;
 mod connection;
+mod dml;
 mod error;
 mod feed;
 mod filter;

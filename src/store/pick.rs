@@ -5,7 +5,6 @@ use std::{cmp::Reverse, collections::HashMap};
 use super::{
     Due, Lane, LiveLeases, Name, Picked, Rank, StoreError, Stored, Timestamp, Transaction,
     rows::{WAITING, stored},
-    script::Write,
     statements::{lists, query},
     transaction::inputs,
 };
@@ -143,8 +142,8 @@ impl Transaction<'_> {
             (*tasks, *first) = (*tasks + 1, rank.min(*first));
         }
         for (list, values) in lists(self.postgres(), rows) {
-            let (sql, rows) = (format!("UPDATE tasks SET due = 1 WHERE row {list}"), values.len());
-            self.write_rows(Write { tables: &["tasks"], sql, values, rows, all: false }).await?;
+            let sql = format!("UPDATE tasks SET due = 1 WHERE row {list}");
+            self.write_list(&["tasks"], sql, values).await?;
         }
         let due = lanes.into_iter().map(|(lane, (tasks, first))| Due { lane, tasks, first });
         Ok(due.collect())

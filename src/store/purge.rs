@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::{
     StoreError, Stored, Timestamp, Transaction,
     rows::{COLUMNS, from, stored},
-    script::Write,
     statements::{lists, query},
 };
 use crate::domain::limits::REQUEST_ID_KEPT;
@@ -58,7 +57,7 @@ impl Transaction<'_> {
             self.depart(&rows, now).await?;
         }
         for table in ["tasks", "inputs", "results", "labels", "attempts"] {
-            self.remove(table, &rows).await?;
+            self.remove(table, "row", &rows).await?;
         }
         self.became.extend(gone.iter().map(|stored| (stored.task.id.clone(), None)));
         let hour = i64::try_from(REQUEST_ID_KEPT.as_micros()).unwrap_or(i64::MAX);
@@ -66,8 +65,7 @@ impl Transaction<'_> {
             let sql = format!(
                 "UPDATE requests SET expire_time = create_time + {hour} WHERE task_row {list}"
             );
-            let (rows, tables) = (values.len(), &["requests"]);
-            self.write_rows(Write { tables, sql, values, rows, all: false }).await?;
+            self.write_list(&["requests"], sql, values).await?;
         }
         let lock = if self.postgres() { "FOR UPDATE SKIP LOCKED" } else { "" };
         let sql = format!(

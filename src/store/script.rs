@@ -28,6 +28,7 @@ pub(super) struct Write<'a> {
 /// Statements, and the values of all their parameters.
 #[derive(Debug, Default)]
 pub(super) struct Script {
+    postgres: bool,
     statements: Vec<String>,
     values: Vec<Sql>,
     /// On SQLite: how many parameters they have, and for how many rows each is.
@@ -39,45 +40,49 @@ pub(super) struct Script {
 }
 
 impl Script {
+    pub(super) fn new(postgres: bool) -> Self {
+        Self { postgres, ..Self::default() }
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.statements.is_empty()
     }
 
-    /// Whether SQLite may be sent this together with what is here.
+    /// Whether this may be sent together with what is here.
     pub(super) fn fits(&self, write: &Write<'_>) -> bool {
+        if self.postgres {
+            return !write.tables.iter().any(|table| self.tables.contains(table));
+        }
         self.is_empty() || self.size == size_for(write.rows)
     }
 
-    /// Whether PostgreSQL may.
-    pub(super) fn fits_postgres(&self, write: &Write<'_>) -> bool {
-        !write.tables.iter().any(|table| self.tables.contains(table))
-    }
-
-    /// Adds a statement for SQLite.
-    pub(super) fn add(&mut self, Write { sql, values, rows, .. }: Write<'_>) {
-        // Those that the one before leaves open would be taken from this one.
-        self.values.resize(self.parameters, Sql::BigInt(None));
-        self.size = size_for(rows);
-        self.parameters += values.len() / rows * self.size;
-        self.values.extend(values);
-        self.statements.push(sql);
-    }
-
-    /// Adds a statement for PostgreSQL.
-    pub(super) fn add_postgres(&mut self, write: Write<'_>) {
-        let Write { tables, sql, values, rows, all } = write;
-        if all {
-            self.expected.push((self.statements.len(), rows));
+    /// Adds a statement.
+    pub(super) fn add(&mut self, Write { tables, sql, values, rows, all }: Write<'_>) {
+        if self.postgres {
+            if all {
+                self.expected.push((self.statements.len(), rows));
+            }
+            self.tables.extend(tables);
+            self.statements.push(renumbered(&sql, self.values.len()));
+        } else {
+            // Those that the one before leaves open would be taken from this one.
+            self.values.resize(self.parameters, Sql::BigInt(None));
+            self.size = size_for(rows);
+            self.parameters += values.len() / rows * self.size;
+            self.statements.push(sql);
         }
-        self.tables.extend(tables);
-        self.statements.push(renumbered(&sql, self.values.len()));
         self.values.extend(values);
     }
 
-    /// Takes all for SQLite, in a transaction that has begun or not, and ends here or not. A
-    /// lone statement is its own transaction.
-    pub(super) fn take(&mut self, begun: bool, ends: bool) -> (String, Vec<Sql>) {
-        let Self { mut statements, values, .. } = std::mem::take(self);
+    /// Takes all, and leaves none.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(self.postgres))
+    }
+
+    /// For SQLite, in a transaction that has begun or not, and ends here or not. A lone
+    /// statement is its own transaction.
+    pub(super) fn into_statements(self, begun: bool, ends: bool) -> (String, Vec<Sql>) {
+        let Self { mut statements, values, .. } = self;
         if begun || !ends || statements.len() > 1 {
             if !begun {
                 statements.insert(0, "BEGIN IMMEDIATE".to_owned());
@@ -155,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_a_statement_leaves_open_is_not_taken_from_the_next() {
-        let mut script = Script::default();
+        let mut script = Script::new(false);
         script.add(write("A (?, ?, ?, ?)", [row(1), row(2), row(3)].concat(), 3));
         let other = write("B (?, ?, ?, ?)", [row(5), row(6), row(7), row(8)].concat(), 4);
         let small = write("C (?)", row(9), 1);
@@ -164,26 +169,26 @@ mod tests {
         let none = vec![Sql::BigInt(None)];
         let values = [row(1), row(2), row(3), none, row(5), row(6), row(7), row(8)].concat();
         let sql = "BEGIN IMMEDIATE; A (?, ?, ?, ?); B (?, ?, ?, ?); COMMIT";
-        assert_eq!(script.take(false, true), (sql.to_owned(), values));
+        assert_eq!(script.take().into_statements(false, true), (sql.to_owned(), values));
         assert!(script.is_empty() && script.fits(&small));
     }
 
     #[test]
     fn a_lone_statement_is_its_own_transaction() {
         let lone = || {
-            let mut script = Script::default();
+            let mut script = Script::new(false);
             script.add(write("A (?)", row(1), 1));
             script
         };
-        assert_eq!(lone().take(false, true).0, "A (?)");
-        assert_eq!(lone().take(true, true).0, "A (?); COMMIT");
-        assert_eq!(lone().take(false, false).0, "BEGIN IMMEDIATE; A (?)");
-        assert_eq!(Script::default().take(true, true).0, "COMMIT");
+        assert_eq!(lone().into_statements(false, true).0, "A (?)");
+        assert_eq!(lone().into_statements(true, true).0, "A (?); COMMIT");
+        assert_eq!(lone().into_statements(false, false).0, "BEGIN IMMEDIATE; A (?)");
+        assert_eq!(Script::new(false).into_statements(true, true).0, "COMMIT");
     }
 
     #[test]
     fn what_writes_other_tables_goes_as_one_query() {
-        let mut script = Script::default();
+        let mut script = Script::new(true);
         let write = |tables, sql: &str, number, all| Write {
             tables,
             sql: sql.to_owned(),
@@ -191,11 +196,11 @@ mod tests {
             rows: 1,
             all,
         };
-        script.add_postgres(write(&["a"], "A ($1, $1)", 1, true));
-        assert!(!script.fits_postgres(&write(&["b", "a"], "B ($1)", 2, false)));
+        script.add(write(&["a"], "A ($1, $1)", 1, true));
+        assert!(!script.fits(&write(&["b", "a"], "B ($1)", 2, false)));
         let other = write(&["b"], "B ($1)", 2, false);
-        assert!(script.fits_postgres(&other));
-        script.add_postgres(other);
+        assert!(script.fits(&other));
+        script.add(other);
         let last = Last { sql: "L ($1)", values: row(3), columns: "x" };
         let sql = "WITH w0 AS (A ($1, $1) RETURNING 1), w1 AS (B ($2)), last AS (L ($3)) \
              SELECT (SELECT count(*) FROM w0), x FROM last";

@@ -35,8 +35,7 @@ impl Writer {
     /// Where the database cannot be reached.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
         if self.broken && self.known.is_some() {
-            let undone = async { Ok(self.db.execute_unprepared("ROLLBACK").await?) };
-            match in_time(undone).await {
+            match execute(&self.db, "ROLLBACK", []).await {
                 // There may have been nothing to undo.
                 Ok(_) | Err(StoreError::Other(_)) => {}
                 Err(error) => return Err(error),
@@ -57,7 +56,7 @@ impl Writer {
         Ok(Transaction {
             db: self.next.take(),
             begun: false,
-            script: Script::default(),
+            script: Script::new(self.known.is_none()),
             xid: None,
             became: HashMap::new(),
             writer: self,
@@ -107,17 +106,10 @@ impl Transaction<'_> {
 
     /// Writes, later, with what else is to be written: see [`Script`].
     pub(super) async fn write_rows(&mut self, write: Write<'_>) -> Result<(), StoreError> {
-        if self.postgres() {
-            if !self.script.fits_postgres(&write) {
-                self.send(None).await?;
-            }
-            self.script.add_postgres(write);
-        } else {
-            if !self.script.fits(&write) {
-                self.send(None).await?;
-            }
-            self.script.add(write);
+        if !self.script.fits(&write) {
+            self.send(None).await?;
         }
+        self.script.add(write);
         Ok(())
     }
 
@@ -136,12 +128,12 @@ impl Transaction<'_> {
     /// Sends what was not sent yet. `last` is for PostgreSQL, and gives the number of the
     /// transaction and the time.
     pub(super) async fn send(&mut self, last: Option<Last<'_>>) -> Result<(), StoreError> {
+        let script = self.script.take();
         if !self.postgres() {
-            let (sql, values) = self.script.take(self.begun, false);
+            let (sql, values) = script.into_statements(self.begun, false);
             self.begun = true;
             return execute(&self.writer.db, &sql, values).await.map(|_| ());
         }
-        let script = std::mem::take(&mut self.script);
         let (expected, tells) = (script.expected.clone(), last.is_some());
         let (sql, values) = script.into_query(last);
         let asked = Instant::now();
@@ -161,20 +153,21 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// The time of PostgreSQL, by its own clock where it must be `exact`.
+    async fn now(&mut self, exact: bool) -> Result<Timestamp, StoreError> {
+        if let Some(now) = self.writer.clock.now().filter(|_| !exact) {
+            return Ok(now);
+        }
+        let asked = Instant::now();
+        let now = statements::now(&self.db().await?).await?;
+        self.writer.clock.is(now, asked);
+        Ok(now)
+    }
+
     /// Loads (and on PostgreSQL locks, in one order) what is named, and the time.
     pub async fn load(&mut self, wanted: &Wanted) -> Result<Loaded, StoreError> {
         let postgres = self.postgres();
-        let known = self.writer.clock.now().filter(|_| !wanted.exact_time);
-        let now = match known {
-            _ if !postgres => clock::now(),
-            Some(now) => now,
-            None => {
-                let asked = Instant::now();
-                let now = statements::now(&self.db().await?).await?;
-                self.writer.clock.is(now, asked);
-                now
-            }
-        };
+        let now = if postgres { self.now(wanted.exact_time).await? } else { clock::now() };
         let mut loaded = Loaded { now, tasks: Default::default(), requests: Default::default() };
         if let Some(known) = &self.writer.known {
             let known = |id: &TaskId| known.get(id, wanted.inputs.contains(id));
@@ -273,7 +266,7 @@ impl Transaction<'_> {
             }
             Some(db) => in_time(async { Ok(db.commit().await?) }).await,
             None if self.begun || !self.script.is_empty() => {
-                let (sql, values) = self.script.take(self.begun, true);
+                let (sql, values) = self.script.take().into_statements(self.begun, true);
                 let rest = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
                 self.begun = true;
                 // What is on its way there cannot be called back: only waited for.
@@ -298,7 +291,6 @@ impl Transaction<'_> {
 
     /// Undoes it.
     pub async fn rollback(mut self) -> Result<(), StoreError> {
-        self.script = Script::default();
         if self.begun {
             execute(&self.writer.db, "ROLLBACK", []).await?;
             self.begun = false;

@@ -3,20 +3,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use sea_orm::Value as Sql;
-
 use super::{
     Changes, Created, StoreError, Stored, Task, Timestamp, Transaction,
+    dml::Row,
     rows::{
         due_sql, failure_sql, labels_sql, object_sql, progress_sql, queue_sql, span_sql, time_sql,
     },
-    script::Write,
-    statements::{Rows, is_null, lists, query, tables},
+    statements::{is_null, query},
 };
 use crate::domain::{Lease, TimeLimit};
-
-/// One row of values for a statement of many.
-type Row = Vec<Sql>;
 
 /// Numbers that are taken ahead, so that few transactions ask for some.
 const NUMBERS: i64 = 1_000;
@@ -208,9 +203,9 @@ impl Transaction<'_> {
         self.update("running", REPORT, reports).await?;
         self.update("running", &["checkpoint"], checkpoints).await?;
         self.insert("running", &["row", "revision", "progress", "expire_time"], begun).await?;
-        self.remove("running", &ended).await?;
+        self.remove("running", "row", &ended).await?;
         self.insert("results", &["row", "result"], results).await?;
-        self.remove("labels", &relabelled).await?;
+        self.remove("labels", "row", &relabelled).await?;
         self.insert("labels", LABELS, labels).await
     }
 
@@ -220,98 +215,9 @@ impl Transaction<'_> {
             self.depart(&rows, now).await?;
         }
         for table in ["tasks", "running", "inputs", "results", "labels", "attempts"] {
-            self.remove(table, &rows).await?;
+            self.remove(table, "row", &rows).await?;
         }
-        for (list, values) in lists(self.postgres(), rows) {
-            let (sql, rows) = (format!("DELETE FROM requests WHERE task_row {list}"), values.len());
-            let tables = &["requests"];
-            self.write_rows(Write { tables, sql, values, rows, all: false }).await?;
-        }
-        Ok(())
-    }
-
-    /// Inserts rows; `Conflict` where one of them is somebody else's already.
-    async fn insert(
-        &mut self,
-        table: &'static str,
-        columns: &[&str],
-        rows: Vec<Row>,
-    ) -> Result<(), StoreError> {
-        let postgres = self.postgres();
-        // PostgreSQL's transaction would be over with an error; there the count tells.
-        let conflict = if postgres { "ON CONFLICT DO NOTHING" } else { "" };
-        for Rows { table: rows, columns: given, values, rows: many } in tables(postgres, rows) {
-            let (names, given): (Vec<&str>, Vec<&str>) =
-                columns.iter().zip(&given).filter_map(|(c, g)| Some((*c, g.as_deref()?))).unzip();
-            let sql = format!(
-                "INSERT INTO {table} ({}) SELECT {} FROM {rows} WHERE {} IS NOT NULL {conflict}",
-                names.join(", "),
-                given.join(", "),
-                given[0],
-            );
-            let tables = &[table];
-            self.write_rows(Write { tables, sql, values, rows: many, all: true }).await?;
-        }
-        Ok(())
-    }
-
-    /// Sets columns of rows, of which each names its row first.
-    async fn update(
-        &mut self,
-        table: &'static str,
-        columns: &[&str],
-        rows: Vec<Row>,
-    ) -> Result<(), StoreError> {
-        let postgres = self.postgres();
-        for Rows { table: rows, columns: given, values, rows: many } in tables(postgres, rows) {
-            let sets: Vec<String> = columns
-                .iter()
-                .zip(&given[1..])
-                .map(|(column, given)| format!("{column} = {}", given.as_deref().unwrap_or("NULL")))
-                .collect();
-            // Said twice, so that PostgreSQL looks for these rows alone, whatever it believes
-            // of a table that was empty when it last heard of it.
-            let only = if postgres { format!("AND {table}.row = ANY($1)") } else { String::new() };
-            let sql = format!(
-                "UPDATE {table} SET {} FROM {rows} WHERE {table}.row = v.column1 {only}",
-                sets.join(", ")
-            );
-            let tables = &[table];
-            self.write_rows(Write { tables, sql, values, rows: many, all: false }).await?;
-        }
-        Ok(())
-    }
-
-    /// Inserts rows of a key and a value, or sets the value where the key is there.
-    pub(super) async fn upsert(
-        &mut self,
-        table: &'static str,
-        [key, value]: [&str; 2],
-        rows: Vec<Row>,
-    ) -> Result<(), StoreError> {
-        for Rows { table: rows, values, rows: many, .. } in tables(self.postgres(), rows) {
-            let sql = format!(
-                "INSERT INTO {table} ({key}, {value}) SELECT v.column1, v.column2 FROM {rows} \
-                 WHERE v.column1 IS NOT NULL \
-                 ON CONFLICT ({key}) DO UPDATE SET {value} = excluded.{value}"
-            );
-            let tables = &[table];
-            self.write_rows(Write { tables, sql, values, rows: many, all: false }).await?;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn remove(
-        &mut self,
-        table: &'static str,
-        rows: &[i64],
-    ) -> Result<(), StoreError> {
-        for (list, values) in lists(self.postgres(), rows.iter().copied()) {
-            let (sql, rows) = (format!("DELETE FROM {table} WHERE row {list}"), values.len());
-            let tables = &[table];
-            self.write_rows(Write { tables, sql, values, rows, all: false }).await?;
-        }
-        Ok(())
+        self.remove("requests", "task_row", &rows).await
     }
 }
 
