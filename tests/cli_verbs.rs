@@ -252,7 +252,8 @@ async fn several_are_watched_at_once() {
 async fn contexts_name_servers() {
     let shell = Shell::start().await;
     assert!(shell.run("context").await.err.contains("taskwatch context set"));
-    shell.out("context set there http://127.0.0.1:1").await;
+    let first = shell.run("context set there http://127.0.0.1:1").await;
+    assert!(first.err.contains("there is the server that commands go to"), "{}", first.err);
     shell.out(&format!("context set here {}", shell.server.url())).await;
     // The variable comes before the present context, a flag before both.
     assert_eq!(shell.run("list").await.status, Some(0));

@@ -35,6 +35,6 @@ async fn every_call_of_the_readme_works_as_pasted() {
         assert!(output.status.success(), "{call}\n{said}");
     }
     let mut client = server.client();
-    let first = support::get(&mut client, "tasks/first").await.expect("created");
-    assert_eq!(first.state(), taskwatch::proto::task::State::Succeeded);
+    let one = support::get(&mut client, "tasks/one").await.expect("created");
+    assert_eq!(one.state(), taskwatch::proto::task::State::Succeeded);
 }

@@ -396,7 +396,8 @@ async fn what_cannot_be_opened_is_named_with_the_remedy() {
         (path("folder"), "is a folder"),
         (path("none/tasks.db"), "create it first"),
         ("mysql://x".to_owned(), "not a database that is known"),
-        ("postgres://nobody@127.0.0.1:1/none".to_owned(), "cannot be opened"),
+        ("postgres://nobody@127.0.0.1:1/none".to_owned(), "Connection refused"),
+        (format!("{}_none", Db::postgres().await.url()), "_none\" does not exist"),
     ] {
         let refused = store::open(&url).await.expect_err("refused");
         assert!(refused.to_string().contains(expected), "{url}: {refused}");

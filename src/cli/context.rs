@@ -54,7 +54,10 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
         None => return list(&contexts),
         Some(Verb::Set { name, server }) => {
             Client::connect(&server).map_err(Fault::usage)?;
-            contexts.present.get_or_insert_with(|| name.clone());
+            let present = contexts.present.get_or_insert_with(|| name.clone());
+            if *present == name {
+                out::say(format!("{name} is the server that commands go to from now on"));
+            }
             contexts.contexts.insert(name, Context { server });
         }
         Some(Verb::Use { name }) => {

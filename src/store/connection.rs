@@ -11,7 +11,10 @@ use std::{
 
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection,
-    sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
+    sqlx::{
+        Connection, PgConnection,
+        sqlite::{SqliteJournalMode, SqliteSynchronous},
+    },
 };
 use sea_orm_migration::MigratorTrait;
 use tokio::time::sleep;
@@ -19,6 +22,7 @@ use tokio::time::sleep;
 use super::{
     Feed, Reader, StoreError, Writer,
     clock::DatabaseClock,
+    error::said,
     known::Known,
     reads::Reads,
     schema::Migrator,
@@ -95,7 +99,13 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
         Place::Sqlite(path) => Some(lock(path)?),
         Place::Postgres(_) => None,
     };
-    let writer = place.connect_writer().await.map_err(failed)?;
+    let writer = match place.connect_writer().await {
+        Err(StoreError::Unavailable(waited)) => {
+            let why = place.refuses().await.unwrap_or(waited);
+            return Err(failed(StoreError::Unavailable(why)));
+        }
+        writer => writer.map_err(failed)?,
+    };
     let postgres = is_postgres(&writer);
     // As long as it takes another replica.
     while postgres && !locked(&writer, "try_advisory_lock").await.map_err(failed)? {
@@ -224,6 +234,13 @@ impl Place {
         connected(options).await
     }
 
+    /// Why PostgreSQL takes no connection, which a pool that waits for one does not tell.
+    async fn refuses(&self) -> Option<String> {
+        let Self::Postgres(url) = self else { return None };
+        let tried = in_time(async { Ok(PgConnection::connect(url).await.err()) }).await;
+        Some(format!("{}: start it, or name another one", tried.ok()??))
+    }
+
     async fn connect_readers(&self) -> Result<DatabaseConnection, StoreError> {
         let mut options = self.options(true);
         options.max_connections(READERS).min_connections(1);
@@ -332,7 +349,10 @@ fn explain(what: &str, error: &StoreError) -> String {
         StoreError::Unknown { .. } => format!("{what}: {error}"),
         StoreError::Conflict => format!("{what}: another process is preparing it: try again"),
         StoreError::Nonsense { .. } => format!("{what}: {error}"),
-        StoreError::Other(inner) => format!("{what} cannot be opened: {inner}"),
+        StoreError::Other(inner) => {
+            let why = said(inner).map_or_else(|| inner.to_string(), |said| said.message().into());
+            format!("{what} cannot be opened: {why}")
+        }
     }
 }
 

@@ -76,9 +76,8 @@ impl StoreError {
 
     /// Whether the database found a value of ours to be of no use: SQLSTATE 22023.
     pub(super) fn is_refused(&self) -> bool {
-        let Self::Other(DbErr::Query(RuntimeErr::SqlxError(error))) = self else { return false };
-        error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref()
-            == Some("22023")
+        let Self::Other(error) = self else { return false };
+        said(error).and_then(sqlx::error::DatabaseError::code).as_deref() == Some("22023")
     }
 
     /// Whether it would hit every command alike (full, gone, read-only, damaged),
@@ -92,6 +91,17 @@ impl StoreError {
             | Self::Unknown { .. } => true,
             Self::Conflict | Self::Nonsense { .. } | Self::Other(_) => false,
         }
+    }
+}
+
+/// What the database itself said.
+#[expect(clippy::wildcard_enum_match_arm, reason = "not our own enum, and open")]
+pub(super) fn said(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseError> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(inner))
+        | DbErr::Exec(RuntimeErr::SqlxError(inner))
+        | DbErr::Query(RuntimeErr::SqlxError(inner)) => inner.as_database_error(),
+        _ => None,
     }
 }
 

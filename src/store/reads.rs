@@ -77,11 +77,26 @@ async fn run(
 ) {
     let mut asked = Vec::new();
     while queue.lock().await.recv_many(&mut asked, MOST).await > 0 {
-        answer(&db, known.as_ref(), std::mem::take(&mut asked)).await;
+        let away = answer(&db, known.as_ref(), std::mem::take(&mut asked)).await;
+        let Err(why) = away else { continue };
+        // Those who asked meanwhile would wait as long again. Where another one has the
+        // queue, nobody is in it.
+        if is_postgres(&db)
+            && let Ok(mut queue) = queue.try_lock()
+        {
+            while let Ok(Asked { reply, .. }) = queue.try_recv() {
+                reply.send(Err(StoreError::Unavailable(why.clone()))).ok();
+            }
+        }
     }
 }
 
-async fn answer(db: &DatabaseConnection, known: Option<&Arc<Known>>, mut asked: Vec<Asked>) {
+/// Fails, with the reason, where the database is away; all of these are told by then.
+async fn answer(
+    db: &DatabaseConnection,
+    known: Option<&Arc<Known>>,
+    mut asked: Vec<Asked>,
+) -> Result<(), String> {
     // Nobody waits for what was given up.
     asked.retain(|asked| !asked.reply.is_closed());
     let reading = known.map(|known| known.read(asked.iter().map(|asked| asked.id.clone())));
@@ -106,6 +121,7 @@ async fn answer(db: &DatabaseConnection, known: Option<&Arc<Known>>, mut asked: 
             for Asked { reply, .. } in asked {
                 reply.send(Err(StoreError::Unavailable(why.clone()))).ok();
             }
+            return Err(why);
         }
         // A row that cannot be understood is a fault for those only who asked for it.
         Err(_) => {
@@ -115,6 +131,7 @@ async fn answer(db: &DatabaseConnection, known: Option<&Arc<Known>>, mut asked: 
             }
         }
     }
+    Ok(())
 }
 
 /// Those that there are, with their inputs where anybody asked for them.
