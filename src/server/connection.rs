@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
-use super::accept::Place;
+use super::{accept::Place, turn::after_others};
 use crate::rpc::{Edge, OpenStreams, RequestBytes};
 
 /// Bytes of the HTTP/2 connection preface.
@@ -95,7 +95,7 @@ impl Settings {
             TowerToHyperService::new(Edge::new(self.routes, self.received, self.closing.clone()));
         let mut connection = std::pin::pin!(http2(self.connections).serve_connection(io, service));
         tokio::select! {
-            ended = connection.as_mut() => return Ok(ended?),
+            ended = after_others(connection.as_mut()) => return Ok(ended?),
             () = self.closing.cancelled() => {}
         }
         // There is nobody to say goodbye to, and hyper would wait for them.
@@ -104,7 +104,7 @@ impl Settings {
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
-            ended = connection => Ok(ended?),
+            ended = after_others(connection) => Ok(ended?),
             () = self.cut.cancelled() => Ok(()),
         }
     }

@@ -8,6 +8,7 @@ mod accept;
 mod connection;
 mod drain;
 mod services;
+mod turn;
 
 use std::{collections::HashMap, io, net::SocketAddr};
 
