@@ -3,7 +3,7 @@
 //! they saw; the committer looks again, under the token that was seen.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -39,29 +39,56 @@ const AMNESTY: Duration = Duration::from_secs(10);
 /// A look that comes so much too late was a stall.
 const STALL: Duration = Duration::from_secs(3);
 
-/// The next time at which there is something to do, as far as this process knows.
+/// When the timers look next, and what comes up meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    next: Mutex<Option<Timestamp>>,
+    known: Mutex<Known>,
     earlier: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The next look; none while they look.
+    look: Option<Timestamp>,
+    /// The earliest of what came up since the last one began.
+    hinted: Option<Timestamp>,
 }
 
 impl Deadlines {
     /// Something is to be done at `time`.
     pub(super) fn hint(&self, time: Timestamp) {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        if next.is_none_or(|next| time < next) {
-            *next = Some(time);
+        let mut known = self.lock();
+        known.hinted = known.hinted.into_iter().chain([time]).min();
+        if let Some(look) = &mut known.look
+            && time < *look
+        {
+            *look = time;
             self.earlier.notify_one();
         }
     }
 
-    fn take(&self) -> Option<Timestamp> {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The timers begin to look: what they find need not be told.
+    fn look(&self) {
+        *self.lock() = Known::default();
     }
 
-    fn peek(&self) -> Option<Timestamp> {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How long they need not look again that looked at `now`, and found that there is
+    /// something to do at `next`.
+    fn wait(&self, now: Timestamp, next: Option<Timestamp>) -> Duration {
+        let mut known = self.lock();
+        let next = next.into_iter().chain(known.hinted).min();
+        let wait = next.map_or(SLOWEST, |next| {
+            // While leases are spared, their end is no reason to look all the time.
+            let wait = next.since(now);
+            if wait.is_zero() { SLOWEST / 10 } else { wait }
+        });
+        let wait = wait.clamp(FASTEST, SLOWEST);
+        known.look = Some(now.plus(wait));
+        wait
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -174,7 +201,7 @@ async fn tick(
     past: &mut Past,
     leases_end: bool,
 ) -> Result<Duration, StoreError> {
-    shared.deadlines.take();
+    shared.deadlines.look();
     let now = reader.now().await?;
     let since = past.since();
     let overdue = reader.overdue(since, now, SWEEP).await?;
@@ -203,13 +230,7 @@ async fn tick(
         return Ok(FASTEST);
     }
     let next = reader.next_deadline(since, now.plus(SLOWEST)).await?;
-    let next = next.into_iter().chain(shared.deadlines.peek()).min();
-    let wait = next.map_or(SLOWEST, |next| {
-        // While leases are spared, their end is no reason to look all the time.
-        let wait = next.since(now);
-        if wait.is_zero() { SLOWEST / 10 } else { wait }
-    });
-    Ok(wait.clamp(FASTEST, SLOWEST))
+    Ok(shared.deadlines.wait(now, next))
 }
 
 async fn purge_all(shared: &Shared, reader: &Reader) -> Result<(), StoreError> {
@@ -223,5 +244,39 @@ async fn purge_all(shared: &Shared, reader: &Reader) -> Result<(), StoreError> {
         if !matches!(answer.await, Ok(Ok(true))) {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_micros(millis * 1_000)
+    }
+
+    fn wakes(deadlines: &Deadlines) -> bool {
+        deadlines.earlier.notified().now_or_never().is_some()
+    }
+
+    #[test]
+    fn only_what_comes_before_the_next_look_is_a_reason_for_another() {
+        let deadlines = Deadlines::default();
+        deadlines.look();
+        deadlines.hint(at(700));
+        assert!(!wakes(&deadlines), "they look, and are told at the end");
+        assert_eq!(deadlines.wait(at(0), Some(at(900))), Duration::from_millis(700));
+        deadlines.hint(at(30_000));
+        assert!(!wakes(&deadlines));
+        deadlines.hint(at(500));
+        assert!(wakes(&deadlines));
+        deadlines.hint(at(600));
+        assert!(!wakes(&deadlines), "they have been woken for an earlier one");
+        deadlines.look();
+        assert_eq!(deadlines.wait(at(0), None), SLOWEST);
+        deadlines.hint(at(1_500));
+        assert!(!wakes(&deadlines));
     }
 }
