@@ -6,6 +6,7 @@ use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -36,6 +37,12 @@ const GRPC_S_OWN: [&str; 3] = [
 #[derive(Clone, Debug)]
 pub struct Edge<S> {
     inner: S,
+    connection: Arc<Connection>,
+}
+
+/// What the calls of a connection share.
+#[derive(Debug)]
+struct Connection {
     open: OpenStreams,
     received: RequestBytes,
     closing: CancellationToken,
@@ -45,7 +52,8 @@ impl<S> Edge<S> {
     /// For one connection. `received` is shared by all of them; `closing` ends the
     /// streams of gRPC's own services.
     pub fn new(inner: S, received: RequestBytes, closing: CancellationToken) -> Self {
-        Self { inner, open: OpenStreams::default(), received, closing }
+        let connection = Connection { open: OpenStreams::default(), received, closing };
+        Self { inner, connection: Arc::new(connection) }
     }
 }
 
@@ -70,18 +78,17 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // The one that is ready, as tower has it.
-        let ready = self.inner.clone();
-        let ready = Self { inner: std::mem::replace(&mut self.inner, ready), ..self.clone() };
-        Box::pin(async move { Ok(ready.answer(request).await) })
+        let next = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, next);
+        let connection = Arc::clone(&self.connection);
+        Box::pin(async move { Ok(connection.answer(ready, request).await) })
     }
 }
 
-impl<S> Edge<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-{
-    async fn answer<B>(mut self, request: Request<B>) -> Response<Body>
+impl Connection {
+    async fn answer<S, B>(&self, mut service: S, request: Request<B>) -> Response<Body>
     where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
         B: http_body::Body + Send + Unpin + 'static,
         B::Data: Send,
         B::Error: Into<tonic::codegen::StdError>,
@@ -111,7 +118,7 @@ where
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(deadline);
         }
-        let answer = AssertUnwindSafe(async { self.inner.call(request).await }).catch_unwind();
+        let answer = AssertUnwindSafe(async { service.call(request).await }).catch_unwind();
         let mut gives_up = deadline.map(|Deadline(end)| Box::pin(tokio::time::sleep_until(end)));
         let answer = match &mut gives_up {
             None => answer.await,
@@ -123,7 +130,7 @@ where
         };
         match answer {
             Ok(Ok(answer)) => {
-                let closing = grpc_s_own.then(|| self.closing.cancelled_owned());
+                let closing = grpc_s_own.then(|| self.closing.clone().cancelled_owned());
                 corrected(answer, uri.path())
                     .map(|body| Body::new(Answered::new(body, gives_up, closing, lasting)))
             }
