@@ -2,11 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    Lane, Name, Reader, StoreError, Timestamp, Transaction,
-    pick::name,
-    statements::{query, read},
-};
+use super::{Lane, Name, Reader, StoreError, Timestamp, Transaction, pick::name, statements::read};
 
 /// Tells our advisory locks from those of others on the same database.
 const LIMITS: i64 = 0x7461_736b_7761_7463;
@@ -101,7 +97,7 @@ impl Transaction<'_> {
         }
         for name in names {
             let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))";
-            query(&self.db().await?, sql, [name.as_str().into(), LIMITS.into()]).await?;
+            self.query(sql, [name.as_str().into(), LIMITS.into()]).await?;
         }
         Ok(())
     }
@@ -114,7 +110,7 @@ impl Transaction<'_> {
         let mut used = BTreeMap::new();
         for name in names {
             let sql = "SELECT used FROM rates WHERE name = $1";
-            let rows = query(&self.db().await?, sql, [name.as_str().into()]).await?;
+            let rows = self.query(sql, [name.as_str().into()]).await?;
             if let Some(row) = rows.first() {
                 used.insert(name.clone(), Timestamp::from_micros(row.try_get_by_index(0)?));
             }

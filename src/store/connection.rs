@@ -156,6 +156,7 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
         broken: false,
         replica,
         known,
+        knows_due: true,
         _keep: keep,
     };
     Ok((writer, reader))

@@ -1,6 +1,7 @@
 //! Tasks that are in memory, where nobody else can write the database: those that run, since
 //! they are loaded with each report, and those that were read not long ago, since who polls
-//! reads them again. At most so many bytes of them.
+//! reads them again; and some of those that are due, since they are handed out next. At most
+//! so many bytes of them.
 //!
 //! What is here is what is committed. A task that is being committed is not here, so that
 //! nobody reads an older state than a list may have shown; and what was read before a commit
@@ -17,6 +18,9 @@ use super::{Stored, TaskId, list};
 
 /// Of all tasks that are kept.
 const BYTES: usize = 32 << 20;
+/// Beside them, of those that are due. Where there are more, the oldest are kept, which are
+/// handed out first.
+const DUE_BYTES: usize = 4 << 20;
 
 /// Tasks in memory.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(super) struct Known(Mutex<Inner>);
 struct Inner {
     tasks: LruCache<TaskId, Task>,
     bytes: usize,
+    due: HashMap<TaskId, Task>,
+    due_bytes: usize,
     /// Those that are being committed.
     written: HashSet<TaskId>,
     /// Those that are being read, by the number of the reading.
@@ -62,6 +68,8 @@ impl Default for Known {
         Self(Mutex::new(Inner {
             tasks: LruCache::unbounded(),
             bytes: 0,
+            due: HashMap::new(),
+            due_bytes: 0,
             written: HashSet::new(),
             readings: HashMap::new(),
             next_reading: 0,
@@ -73,7 +81,9 @@ impl Known {
     /// A task, with its input where that is asked for.
     pub(super) fn get(&self, id: &TaskId, with_input: bool) -> Option<Stored> {
         let mut inner = self.lock();
-        let task = inner.tasks.get(id).filter(|task| task.with_input || !with_input)?;
+        let Inner { tasks, due, .. } = &mut *inner;
+        let task = tasks.get(id).or_else(|| due.get(id));
+        let task = task.filter(|task| task.with_input || !with_input)?;
         let input = task.stored.input.clone().filter(|_| with_input);
         Some(Stored { row: task.stored.row, task: Arc::clone(&task.stored.task), input })
     }
@@ -111,6 +121,10 @@ impl Known {
 
 impl Inner {
     fn remove(&mut self, id: &TaskId) -> Option<Task> {
+        if let Some(task) = self.due.remove(id) {
+            self.due_bytes -= task.bytes;
+            return Some(task);
+        }
         let task = self.tasks.pop(id)?;
         self.bytes -= task.bytes;
         Some(task)
@@ -127,6 +141,15 @@ impl Inner {
             && let Some((_, oldest)) = self.tasks.pop_lru()
         {
             self.bytes -= oldest.bytes;
+        }
+    }
+
+    /// A new task, which is due.
+    fn keep_due(&mut self, stored: Stored) {
+        let bytes = list::size(&stored);
+        if self.due_bytes + bytes <= DUE_BYTES {
+            self.due_bytes += bytes;
+            self.due.insert(stored.task.id.clone(), Task { stored, with_input: true, bytes });
         }
     }
 }
@@ -151,8 +174,9 @@ impl Drop for Reading {
 }
 
 impl Writing {
-    /// It stands: what these have become. Those that run, or were here before, are kept.
-    pub(super) fn stands(mut self, became: impl Iterator<Item = Stored>) {
+    /// It stands: what these have become, of which those are kept that run, or were here
+    /// before; and new ones that are due.
+    pub(super) fn stands(mut self, became: impl Iterator<Item = Stored>, due: Vec<Stored>) {
         let mut inner = self.known.lock();
         for stored in became {
             let before = self.kept.remove(&stored.task.id);
@@ -162,6 +186,7 @@ impl Writing {
                 inner.keep(Stored { input, ..stored }, with_input);
             }
         }
+        due.into_iter().for_each(|stored| inner.keep_due(stored));
     }
 }
 
@@ -210,12 +235,24 @@ mod tests {
         let writing = known.write(ids());
         assert_eq!(revision(&known), None, "it is being committed");
         let meanwhile = known.read(ids().into_iter());
-        writing.stands([stored(2)].into_iter());
+        writing.stands([stored(2)].into_iter(), Vec::new());
         reading.found([(&old, false)].into_iter());
         meanwhile.found([(&old, false)].into_iter());
         assert_eq!(revision(&known), Some(2));
         drop(known.write(ids()));
         assert_eq!(revision(&known), None, "nobody knows what became of it");
         assert!(known.get(&old.task.id, true).is_none());
+    }
+
+    #[test]
+    fn what_is_due_is_kept_until_it_is_written_and_there_are_not_too_many() {
+        let known = Arc::<Known>::default();
+        known.write(Vec::new()).stands(std::iter::empty(), vec![stored(1)]);
+        assert_eq!(revision(&known), Some(1));
+        drop(known.write(vec![stored(1).task.id.clone()]));
+        assert_eq!(revision(&known), None);
+        known.lock().due_bytes = DUE_BYTES;
+        known.write(Vec::new()).stands(std::iter::empty(), vec![stored(1)]);
+        assert_eq!(revision(&known), None);
     }
 }

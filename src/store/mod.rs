@@ -116,8 +116,10 @@ pub struct Writer {
     broken: bool,
     /// This process, among those that share the database.
     replica: i64,
-    /// On an embedded database: tasks that are in memory.
+    /// On an embedded database: tasks that are in memory, and whether most of those were
+    /// there that were handed out last.
     known: Option<Arc<known::Known>>,
+    knows_due: bool,
     /// The lock is held as long as anyone can write.
     _keep: Reader,
 }
@@ -225,11 +227,11 @@ pub struct Lane {
 /// A task that may be handed out.
 #[derive(Clone, Debug)]
 pub struct Picked {
-    /// The task, without its input.
+    /// The task; its input where it was in memory.
     pub stored: Stored,
     /// About how long it is in a message, its input counted.
     pub bytes: usize,
-    /// Whether there is an input to be read.
+    /// Whether there is an input that is yet to be read.
     pub has_input: bool,
 }
 
@@ -279,4 +281,6 @@ pub struct Transaction<'a> {
     xid: Option<String>,
     /// What it made of tasks that were there; none where it removed them.
     became: HashMap<TaskId, Option<Stored>>,
+    /// On an embedded database: new tasks that are due, by their rows.
+    created: Vec<Stored>,
 }

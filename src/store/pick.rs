@@ -1,11 +1,17 @@
 //! What workers may be given.
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    sync::LazyLock,
+};
+
+use sea_orm::QueryResult;
 
 use super::{
     Due, Lane, LiveLeases, Name, Picked, Rank, StoreError, Stored, Timestamp, Transaction,
     rows::{WAITING, stored},
-    statements::{lists, query},
+    statements::lists,
     transaction::inputs,
 };
 
@@ -29,7 +35,7 @@ impl Transaction<'_> {
         let mut lanes = Vec::new();
         for kind in kinds {
             let kind_sql = || kind.as_str().into();
-            for row in query(&self.db().await?, sql, [kind_sql(), kind_sql()]).await? {
+            for row in self.query(sql, [kind_sql(), kind_sql()]).await? {
                 let queue = name(&row.try_get_by_index::<String>(0)?)?;
                 if queues.is_empty() || queues.contains(&queue) {
                     lanes.push(Lane { kind: kind.clone(), queue });
@@ -46,7 +52,7 @@ impl Transaction<'_> {
         let sql = "SELECT t.kind, t.queue, count(*) FROM running r JOIN tasks t ON t.row = r.row \
              GROUP BY t.kind, t.queue";
         let mut live = LiveLeases::new();
-        for row in query(&self.db().await?, sql, []).await? {
+        for row in self.query(sql, []).await? {
             let lane = Lane {
                 kind: name(&row.try_get_by_index::<String>(0)?)?,
                 queue: name(&row.try_get_by_index::<String>(1)?)?,
@@ -89,27 +95,48 @@ impl Transaction<'_> {
         place_values: impl IntoIterator<Item = sea_orm::Value>,
     ) -> Result<Vec<Picked>, StoreError> {
         let lock = if self.postgres() { "FOR UPDATE OF t SKIP LOCKED" } else { "" };
-        let sql = format!(
-            "SELECT {}, (SELECT length(i.input) FROM inputs i WHERE i.row = t.row) \
-             AS input_length FROM tasks t \
-             WHERE t.due = 1 AND t.kind = $1 AND t.queue = $2 {place} \
-             AND NOT EXISTS (SELECT 1 FROM paused_queues p WHERE p.queue = t.queue) \
-             ORDER BY t.priority DESC, t.ready_time, t.row LIMIT $3 {lock}",
-            *WAITING
-        );
+        let select = |columns: &str| {
+            format!(
+                "SELECT {columns} FROM tasks t \
+                 WHERE t.due = 1 AND t.kind = $1 AND t.queue = $2 {place} \
+                 AND NOT EXISTS (SELECT 1 FROM paused_queues p WHERE p.queue = t.queue) \
+                 ORDER BY t.priority DESC, t.ready_time, t.row LIMIT $3 {lock}"
+            )
+        };
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let values = [lane.kind.as_str().into(), lane.queue.as_str().into(), limit.into()];
-        let mut picked = Vec::new();
         let values = values.into_iter().chain(place_values);
-        for row in query(&self.db().await?, &sql, values).await? {
-            let stored = stored(&row)?;
-            let input: Option<i32> = row.try_get("", "input_length")?;
-            let checkpoint = stored.task.checkpoint.as_ref().map_or(0, |c| c.encoded().len());
-            let length = usize::try_from(input.unwrap_or_default()).unwrap_or_default();
-            let bytes = length + checkpoint + 2_048;
-            picked.push(Picked { stored, bytes, has_input: input.is_some() });
+        let known = self.writer.known.clone();
+        let Some(known) = known.as_ref().filter(|_| self.writer.knows_due) else {
+            let rows = self.query(&select(&PICKED), values).await?;
+            let found = rows.iter().map(picked).collect::<Result<Vec<Picked>, StoreError>>()?;
+            let known = known.as_ref().map(|known| {
+                found.iter().filter(|picked| known.get(&picked.stored.task.id, true).is_some())
+            });
+            self.writer.knows_due = known.is_some_and(|known| known.count() * 2 >= found.len());
+            return Ok(found);
+        };
+        let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
+        for (place, row) in self.query(&select("t.row, t.id"), values).await?.iter().enumerate() {
+            let number: i64 = row.try_get_by_index(0)?;
+            let id = name(&row.try_get_by_index::<String>(1)?)?;
+            let created = self.created.binary_search_by_key(&number, |stored| stored.row);
+            let created = created.ok().map(|at| self.created[at].clone());
+            match created.or_else(|| known.get(&id, true)) {
+                Some(stored) => drop(found.insert(place, in_memory(stored))),
+                None => missing.push((number, place)),
+            }
         }
-        Ok(picked)
+        self.writer.knows_due = found.len() >= missing.len();
+        let places: HashMap<i64, usize> = missing.iter().copied().collect();
+        for (list, values) in lists(false, missing.into_iter().map(|(row, _)| row)) {
+            let sql = format!("SELECT {} FROM tasks t WHERE t.row {list}", *PICKED);
+            for row in &self.query(&sql, values).await? {
+                let picked = picked(row)?;
+                found.extend(places.get(&picked.stored.row).map(|place| (*place, picked)));
+            }
+        }
+        Ok(found.into_values().collect())
     }
 
     /// Reads the inputs of these tasks.
@@ -127,7 +154,7 @@ impl Transaction<'_> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut lanes: HashMap<Lane, (u64, Rank)> = HashMap::new();
         let mut rows: Vec<i64> = Vec::new();
-        for row in query(&self.db().await?, &sql, [now.micros().into(), limit.into()]).await? {
+        for row in self.query(&sql, [now.micros().into(), limit.into()]).await? {
             rows.push(row.try_get_by_index(0)?);
             let lane = Lane {
                 kind: name(&row.try_get_by_index::<String>(1)?)?,
@@ -148,6 +175,32 @@ impl Transaction<'_> {
         let due = lanes.into_iter().map(|(lane, (tasks, first))| Due { lane, tasks, first });
         Ok(due.collect())
     }
+}
+
+/// What is read of a task that may be handed out.
+static PICKED: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{}, (SELECT length(i.input) FROM inputs i WHERE i.row = t.row) AS input_length",
+        *WAITING
+    )
+});
+
+fn picked(row: &QueryResult) -> Result<Picked, StoreError> {
+    let stored = stored(row)?;
+    let input: Option<i32> = row.try_get("", "input_length")?;
+    let length = usize::try_from(input.unwrap_or_default()).unwrap_or_default();
+    Ok(Picked { bytes: bytes(&stored, length), stored, has_input: input.is_some() })
+}
+
+/// One whose input is here, where it has one.
+fn in_memory(stored: Stored) -> Picked {
+    let length = stored.input.as_ref().map_or(0, |input| input.encoded().len());
+    Picked { bytes: bytes(&stored, length), stored, has_input: false }
+}
+
+/// About how long it is in a message.
+fn bytes(stored: &Stored, input: usize) -> usize {
+    input + stored.task.checkpoint.as_ref().map_or(0, |c| c.encoded().len()) + 2_048
 }
 
 pub(super) fn name(text: &str) -> Result<Name, StoreError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     StoreError, Stored, Timestamp, Transaction,
     rows::{COLUMNS, from, stored},
-    statements::{lists, query},
+    statements::lists,
 };
 use crate::domain::limits::REQUEST_ID_KEPT;
 
@@ -39,7 +39,7 @@ impl Transaction<'_> {
         let sql = format!("{EXPIRED} LIMIT $3");
         let values = [now.micros().into(), now.minus(retention).micros().into(), limit.into()];
         let mut rows: Vec<i64> = Vec::new();
-        for row in query(&self.db().await?, &sql, values).await? {
+        for row in self.query(&sql, values).await? {
             rows.push(row.try_get_by_index(0)?);
         }
         if self.postgres() {
@@ -49,7 +49,7 @@ impl Transaction<'_> {
         let postgres = self.postgres();
         for (list, values) in lists(postgres, rows.iter().copied()) {
             let sql = format!("SELECT {COLUMNS} {} WHERE t.row {list}", from(postgres));
-            for row in query(&self.db().await?, &sql, values).await? {
+            for row in self.query(&sql, values).await? {
                 gone.push(stored(&row)?);
             }
         }
@@ -87,7 +87,7 @@ impl Transaction<'_> {
                 "SELECT row FROM tasks WHERE row {list} AND end_time IS NOT NULL \
                  FOR UPDATE SKIP LOCKED"
             );
-            for row in query(&self.db().await?, &sql, values).await? {
+            for row in self.query(&sql, values).await? {
                 locked.push(row.try_get_by_index(0)?);
             }
         }

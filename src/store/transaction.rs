@@ -9,7 +9,8 @@ use std::{
 use tokio::time::{Instant, sleep, timeout};
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseExecutor, DbBackend, Statement, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseExecutor, DbBackend, QueryResult, Statement,
+    TransactionTrait,
 };
 
 use super::{
@@ -59,6 +60,7 @@ impl Writer {
             script: Script::new(self.known.is_none()),
             xid: None,
             became: HashMap::new(),
+            created: Vec::new(),
             writer: self,
         })
     }
@@ -104,6 +106,22 @@ impl Transaction<'_> {
         self.db.as_ref().map(Into::into).ok_or_else(over)
     }
 
+    /// The rows of a query, with all that was written by now.
+    pub(super) async fn query(
+        &mut self,
+        sql: &str,
+        values: impl IntoIterator<Item = sea_orm::Value>,
+    ) -> Result<Vec<QueryResult>, StoreError> {
+        if self.postgres() || self.script.is_empty() {
+            return query(&self.db().await?, sql, values).await;
+        }
+        // All in one way.
+        let last = Last { sql, values: values.into_iter().collect(), columns: "" };
+        let (sql, values) = self.script.take().into_statements(self.begun, Some(last));
+        self.begun = true;
+        query(&self.writer.db, &sql, values).await
+    }
+
     /// Writes, later, with what else is to be written: see [`Script`].
     pub(super) async fn write_rows(&mut self, write: Write<'_>) -> Result<(), StoreError> {
         if !self.script.fits(&write) {
@@ -130,7 +148,7 @@ impl Transaction<'_> {
     pub(super) async fn send(&mut self, last: Option<Last<'_>>) -> Result<(), StoreError> {
         let script = self.script.take();
         if !self.postgres() {
-            let (sql, values) = script.into_statements(self.begun, false);
+            let (sql, values) = script.into_statements(self.begun, None);
             self.begun = true;
             return execute(&self.writer.db, &sql, values).await.map(|_| ());
         }
@@ -256,6 +274,8 @@ impl Transaction<'_> {
             self.send(None).await?;
         }
         let became = std::mem::take(&mut self.became);
+        let mut created = std::mem::take(&mut self.created);
+        created.retain(|stored| !became.contains_key(&stored.task.id));
         let known = self.writer.known.as_ref();
         let writing = known.map(|known| known.write(became.keys().cloned().collect()));
         let result = match self.db.take() {
@@ -266,7 +286,8 @@ impl Transaction<'_> {
             }
             Some(db) => in_time(async { Ok(db.commit().await?) }).await,
             None if self.begun || !self.script.is_empty() => {
-                let (sql, values) = self.script.take().into_statements(self.begun, true);
+                let last = Some(Last::COMMIT);
+                let (sql, values) = self.script.take().into_statements(self.begun, last);
                 let rest = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
                 self.begun = true;
                 // What is on its way there cannot be called back: only waited for.
@@ -276,7 +297,7 @@ impl Transaction<'_> {
         };
         self.begun &= result.is_err();
         if let (Some(writing), Ok(())) = (writing, &result) {
-            writing.stands(became.into_values().flatten());
+            writing.stands(became.into_values().flatten(), created);
         }
         let result = self.writer.noted(result);
         let (Err(StoreError::Unavailable(_)), Some(xid)) = (&result, self.xid.take()) else {

@@ -3,13 +3,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use sea_orm::Value as Sql;
+
 use super::{
     Changes, Created, StoreError, Stored, Task, Timestamp, Transaction,
     dml::Row,
     rows::{
         due_sql, failure_sql, labels_sql, object_sql, progress_sql, queue_sql, span_sql, time_sql,
     },
-    statements::{is_null, query},
+    statements::is_null,
 };
 use crate::domain::{Lease, TimeLimit};
 
@@ -100,6 +102,11 @@ impl Transaction<'_> {
         let (mut labels, mut requests) = (Vec::new(), Vec::new());
         for (Created { task, input, request }, row) in created.iter().zip(numbers) {
             let create_time = task.create_time.micros();
+            let due = due_sql(task, now);
+            if self.writer.known.is_some() && due == Sql::SmallInt(Some(1)) {
+                let (task, input) = (Arc::clone(task), input.clone());
+                self.created.push(Stored { row, task, input });
+            }
             let mut values: Row = vec![
                 row.into(),
                 task.id.as_str().into(),
@@ -107,7 +114,7 @@ impl Transaction<'_> {
                 queue_sql(task),
                 i16::from(task.queue.is_some()).into(),
                 task.ready_time.micros().into(),
-                due_sql(task, now),
+                due,
                 create_time.into(),
                 create_time.into(),
             ];
@@ -146,7 +153,7 @@ impl Transaction<'_> {
         if self.postgres() {
             if self.writer.numbers.len() < count {
                 let sql = "SELECT nextval('tasks_row') FROM generate_series(1::bigint, $1)";
-                for row in query(&self.db().await?, sql, [(many + NUMBERS).into()]).await? {
+                for row in self.query(sql, [(many + NUMBERS).into()]).await? {
                     self.writer.numbers.push_back(row.try_get_by_index(0)?);
                 }
             }
