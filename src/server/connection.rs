@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -93,9 +93,10 @@ impl Settings {
         let io = TokioIo::new(Preface::new(stream, spoken.clone()));
         let service =
             TowerToHyperService::new(Edge::new(self.routes, self.received, self.closing.clone()));
-        let mut connection = std::pin::pin!(http2(self.connections).serve_connection(io, service));
+        let streams = Streams::new(self.connections);
+        let mut connection = pin!(http2(streams.clone()).serve_connection(io, service));
         tokio::select! {
-            ended = after_others(connection.as_mut()) => return Ok(ended?),
+            ended = after_others(connection.as_mut(), || streams.are_many()) => return Ok(ended?),
             () = self.closing.cancelled() => {}
         }
         // There is nobody to say goodbye to, and hyper would wait for them.
@@ -104,14 +105,14 @@ impl Settings {
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
-            ended = after_others(connection) => Ok(ended?),
+            ended = after_others(connection, || streams.are_many()) => Ok(ended?),
             () = self.cut.cancelled() => Ok(()),
         }
     }
 }
 
-fn http2(connections: TaskTracker) -> http2::Builder<Tracked> {
-    let mut builder = http2::Builder::new(Tracked(connections));
+fn http2(streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(OpenStreams::PER_CONNECTION)
@@ -133,17 +134,31 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Spawns what hyper spawns where it is waited for.
+/// Spawns what hyper spawns, one task for each stream, where it is waited for.
 #[derive(Clone, Debug)]
-struct Tracked(TaskTracker);
+struct Streams {
+    all: TaskTracker,
+    /// Those of this connection.
+    own: TaskTracker,
+}
 
-impl<F> Executor<F> for Tracked
+impl Streams {
+    fn new(all: TaskTracker) -> Self {
+        Self { all, own: TaskTracker::new() }
+    }
+
+    fn are_many(&self) -> bool {
+        self.own.len() > 1
+    }
+}
+
+impl<F> Executor<F> for Streams
 where
     F: Future + Send + 'static,
     F::Output: Send,
 {
     fn execute(&self, future: F) {
-        self.0.spawn(future);
+        self.all.spawn(self.own.track_future(future));
     }
 }
 

@@ -1,5 +1,5 @@
-//! A connection has its turn after its calls: what many of them answer at once is then sent
-//! by one call of the system, and not by one each.
+//! A connection has its turn after its calls, where there are some: what they answer at once
+//! is then sent by one call of the system, and not by one each.
 
 use std::{
     future::poll_fn,
@@ -32,8 +32,12 @@ impl Wake for Turn {
     }
 }
 
-/// Polls this when it has been woken and no other task is ready to run on this thread.
-pub(super) async fn after_others<F: Future>(mut inner: Pin<&mut F>) -> F::Output {
+/// Polls this when it has been woken; where there are `others`, when none is ready to run on
+/// this thread any more.
+pub(super) async fn after_others<F: Future>(
+    mut inner: Pin<&mut F>,
+    others: impl Fn() -> bool,
+) -> F::Output {
     let turn = Arc::<Turn>::default();
     let comes = Waker::from(Arc::clone(&turn));
     poll_fn(|cx| {
@@ -45,6 +49,7 @@ pub(super) async fn after_others<F: Future>(mut inner: Pin<&mut F>) -> F::Output
             }
             // By one of the others: there may be more of them.
             WAITS => {}
+            _ if !others() => return inner.as_mut().poll(cx),
             _ => {
                 turn.state.store(WAITS, Ordering::Release);
                 // Wakes `comes` when this thread has nothing else to do.
@@ -75,7 +80,7 @@ mod tests {
                 }
                 sent
             };
-            after_others(pin!(sends)).await
+            after_others(pin!(sends), || true).await
         });
         let calls = tokio::spawn(async move {
             for _ in 0..20 {
