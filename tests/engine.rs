@@ -14,7 +14,7 @@ use support::{
 };
 use taskwatch::{
     domain::{Code, Error, Failure, Object, Outcome, Patch, Report, State, TaskId, Value},
-    tasks::{Create, LeaseRequest},
+    tasks::{Create, LeaseRequest, Tasks},
 };
 
 async fn queues_are_served_in_turn_and_priorities_within_them(db: Db) {
@@ -45,6 +45,28 @@ async fn turns_go_on_from_one_call_to_the_next(db: Db) {
         handed.extend(ids(&lease(&tasks, "work", 1).await));
     }
     assert_eq!(handed, ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2", "c2"]);
+}
+
+/// Both come in one batch: it is handed out as it has just become.
+async fn what_is_given_back_is_handed_out_at_once(db: Db) {
+    let tasks = engine(&db).await;
+    tasks.create(create("t", "work")).await.expect("created");
+    let first = lease(&tasks, "work", 1).await;
+    for _ in 0..3 {
+        let held = lease_again(&tasks, &first[0].task.id).await;
+        assert_eq!(held, State::Running);
+    }
+}
+
+async fn lease_again(tasks: &Tasks, id: &TaskId) -> State {
+    let held = tasks.get(id, false).await.expect("there").task.task.clone();
+    let token = held.lease().expect("a live lease").token;
+    let outcomes = vec![(id.clone(), ends(token, Outcome::Released))];
+    let (given_back, leased) = tokio::join!(tasks.finish(outcomes), lease(tasks, "work", 1));
+    assert_eq!(given_back, [Ok(())]);
+    assert_eq!(leased.len(), 1, "it is due again");
+    assert_ne!(leased[0].task.lease().expect("a live lease").token, token);
+    leased[0].task.state()
 }
 
 /// What passes 3 MiB waits for the next call, and nothing smaller overtakes it.
@@ -294,6 +316,7 @@ async fn a_drain_answers_those_who_wait_and_refuses_new_ones(db: Db) {
 }
 
 on_both! {
+    what_is_given_back_is_handed_out_at_once,
     turns_go_on_from_one_call_to_the_next,
     a_hand_out_ends_before_it_is_too_large,
     a_repetition_never_stands_for_another_task,

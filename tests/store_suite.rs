@@ -222,6 +222,34 @@ async fn what_may_be_picked_and_in_which_order(db: Db) {
     assert_eq!(next, Some(now.plus(Duration::from_secs(3_600))));
 }
 
+async fn what_is_picked_is_as_this_transaction_left_it(db: Db) {
+    let (mut writer, reader) = store::open(db.url()).await.expect("opened");
+    let now = reader.now().await.expect("a time");
+    let input = || report(1, None, Some("input")).checkpoint;
+    let with_input = |id: &str| created(&NewTask { input: input(), ..new_task(id) }, now);
+    create(&mut writer, vec![with_input("old")]).await;
+    let mut transaction = writer.begin().await.expect("begun");
+    let wanted = Wanted { ids: [name("old")].into(), ..Wanted::default() };
+    let mut loaded = transaction.load(&wanted).await.expect("loaded");
+    let before = loaded.tasks.remove(&name("old")).expect("there");
+    let patch = Patch { priority: Some(7), ..Patch::default() };
+    let after = Arc::new(event(&before.task, &Event::Update(Box::new(patch)), loaded.now));
+    let (changed, created) = (vec![(before, Arc::clone(&after))], vec![with_input("new")]);
+    let changes = Changes { changed, created, ..Changes::default() };
+    transaction.write(&changes, loaded.now).await.expect("written");
+    let lane = Lane { kind: name("work"), queue: name("default") };
+    let mut picked = transaction.pick(&lane, 10, None).await.expect("picked");
+    let tasks: Vec<&Task> = picked.iter().map(|picked| &*picked.stored.task).collect();
+    assert_eq!(tasks, [&*after, &*changes.created[0].task]);
+    for picked in &mut picked {
+        if picked.has_input {
+            transaction.read_inputs(&mut [&mut picked.stored]).await.expect("read");
+        }
+        assert_eq!(picked.stored.input, input());
+    }
+    transaction.rollback().await.expect("rolled back");
+}
+
 async fn leases_that_are_over(db: Db) {
     let (mut writer, reader) = store::open(db.url()).await.expect("opened");
     let now = reader.now().await.expect("a time");
@@ -408,6 +436,7 @@ on_both! {
     a_whole_life_is_read_back_as_it_was_written,
     all_or_nothing,
     what_may_be_picked_and_in_which_order,
+    what_is_picked_is_as_this_transaction_left_it,
     leases_that_are_over,
     retention_takes_the_task_and_later_its_request,
     lists_come_whole_and_in_order,

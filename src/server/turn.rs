@@ -1,5 +1,5 @@
-//! A connection has its turn after its calls, where there are some: what they answer at once
-//! is then sent by one call of the system, and not by one each.
+//! A connection has its turn after its calls, where there are several: what they answer at
+//! once is then sent by one call of the system, and not by one each.
 
 use std::{
     future::poll_fn,
@@ -32,8 +32,8 @@ impl Wake for Turn {
     }
 }
 
-/// Polls this when it has been woken; where there are `others`, when none is ready to run on
-/// this thread any more.
+/// Polls this when it has been woken: at once, or where `others` says so, when no task is ready
+/// to run on this thread any more.
 pub(super) async fn after_others<F: Future>(
     mut inner: Pin<&mut F>,
     others: impl Fn() -> bool,

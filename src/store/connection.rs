@@ -277,7 +277,7 @@ impl Place {
                     .shared_cache(false)
                     .create_if_missing(!read_only)
                     .busy_timeout(Duration::from_secs(10))
-                    .statement_cache_capacity(200)
+                    .statement_cache_capacity(STATEMENTS)
                     .row_buffer_size(ROWS)
                     .pragma("cache_size", "-65536")
                     .pragma("temp_store", "MEMORY");

@@ -16,10 +16,9 @@ use lru::LruCache;
 
 use super::{Stored, TaskId, list};
 
-/// Of all tasks that are kept.
+/// Of all tasks that are kept, but for those that are due.
 const BYTES: usize = 32 << 20;
-/// Beside them, of those that are due. Where there are more, the oldest are kept, which are
-/// handed out first.
+/// Of those: a kind that nobody serves must not take the place of all that run.
 const DUE_BYTES: usize = 4 << 20;
 
 /// Tasks in memory.
@@ -28,10 +27,8 @@ pub(super) struct Known(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    tasks: LruCache<TaskId, Task>,
-    bytes: usize,
-    due: HashMap<TaskId, Task>,
-    due_bytes: usize,
+    tasks: Shelf,
+    due: Shelf,
     /// Those that are being committed.
     written: HashSet<TaskId>,
     /// Those that are being read, by the number of the reading.
@@ -45,6 +42,14 @@ struct Task {
     /// The input is there, or there is none.
     with_input: bool,
     bytes: usize,
+}
+
+/// Tasks of so many bytes at most; those go first that were not asked for longest.
+#[derive(Debug)]
+struct Shelf {
+    tasks: LruCache<TaskId, Task>,
+    bytes: usize,
+    most: usize,
 }
 
 /// From before a read until what was found is told.
@@ -66,10 +71,8 @@ pub(super) struct Writing {
 impl Default for Known {
     fn default() -> Self {
         Self(Mutex::new(Inner {
-            tasks: LruCache::unbounded(),
-            bytes: 0,
-            due: HashMap::new(),
-            due_bytes: 0,
+            tasks: Shelf::new(BYTES),
+            due: Shelf::new(DUE_BYTES),
             written: HashSet::new(),
             readings: HashMap::new(),
             next_reading: 0,
@@ -82,7 +85,7 @@ impl Known {
     pub(super) fn get(&self, id: &TaskId, with_input: bool) -> Option<Stored> {
         let mut inner = self.lock();
         let Inner { tasks, due, .. } = &mut *inner;
-        let task = tasks.get(id).or_else(|| due.get(id));
+        let task = tasks.tasks.get(id).or_else(|| due.tasks.get(id));
         let task = task.filter(|task| task.with_input || !with_input)?;
         let input = task.stored.input.clone().filter(|_| with_input);
         Some(Stored { row: task.stored.row, task: Arc::clone(&task.stored.task), input })
@@ -119,38 +122,44 @@ impl Known {
     }
 }
 
-impl Inner {
+impl Shelf {
+    fn new(most: usize) -> Self {
+        Self { tasks: LruCache::unbounded(), bytes: 0, most }
+    }
+
     fn remove(&mut self, id: &TaskId) -> Option<Task> {
-        if let Some(task) = self.due.remove(id) {
-            self.due_bytes -= task.bytes;
-            return Some(task);
-        }
         let task = self.tasks.pop(id)?;
         self.bytes -= task.bytes;
         Some(task)
     }
 
-    fn keep(&mut self, stored: Stored, with_input: bool) {
+    fn put(&mut self, stored: Stored, with_input: bool) {
         let checkpoint = stored.task.checkpoint.as_ref().map_or(0, |c| c.encoded().len());
         let bytes = list::size(&stored) + checkpoint;
-        let id = stored.task.id.clone();
-        self.remove(&id);
-        self.tasks.put(id, Task { stored, with_input, bytes });
+        self.tasks.put(stored.task.id.clone(), Task { stored, with_input, bytes });
         self.bytes += bytes;
-        while self.bytes > BYTES
+        while self.bytes > self.most
             && let Some((_, oldest)) = self.tasks.pop_lru()
         {
             self.bytes -= oldest.bytes;
         }
     }
+}
 
-    /// A new task, which is due.
+impl Inner {
+    fn remove(&mut self, id: &TaskId) -> Option<Task> {
+        self.tasks.remove(id).or_else(|| self.due.remove(id))
+    }
+
+    fn keep(&mut self, stored: Stored, with_input: bool) {
+        self.remove(&stored.task.id);
+        self.tasks.put(stored, with_input);
+    }
+
+    /// A new task, which is due; it may have been read already.
     fn keep_due(&mut self, stored: Stored) {
-        let bytes = list::size(&stored);
-        if self.due_bytes + bytes <= DUE_BYTES {
-            self.due_bytes += bytes;
-            self.due.insert(stored.task.id.clone(), Task { stored, with_input: true, bytes });
-        }
+        self.remove(&stored.task.id);
+        self.due.put(stored, true);
     }
 }
 
@@ -179,7 +188,9 @@ impl Writing {
     pub(super) fn stands(mut self, became: impl Iterator<Item = Stored>, due: Vec<Stored>) {
         let mut inner = self.known.lock();
         for stored in became {
+            // Another one may have had the same id.
             let before = self.kept.remove(&stored.task.id);
+            let before = before.filter(|before| before.stored.row == stored.row);
             if before.is_some() || stored.task.lease().is_some() {
                 let with_input = before.as_ref().is_some_and(|before| before.with_input);
                 let input = before.and_then(|before| before.stored.input);
@@ -245,14 +256,40 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_kept_until_it_is_written_and_there_are_not_too_many() {
-        let known = Arc::<Known>::default();
-        known.write(Vec::new()).stands(std::iter::empty(), vec![stored(1)]);
-        assert_eq!(revision(&known), Some(1));
-        drop(known.write(vec![stored(1).task.id.clone()]));
+    fn what_is_due_is_kept_until_it_is_written() {
+        let (known, new) = (Arc::<Known>::default(), stored(1));
+        let ids = || vec![new.task.id.clone()];
+        let writing = known.write(Vec::new());
+        // Committed, and read before that is told.
+        known.read(ids().into_iter()).found([(&new, false)].into_iter());
+        writing.stands(std::iter::empty(), vec![new.clone()]);
+        assert!(known.get(&new.task.id, true).is_some(), "with its input");
+        drop(known.write(ids()));
         assert_eq!(revision(&known), None);
-        known.lock().due_bytes = DUE_BYTES;
-        known.write(Vec::new()).stands(std::iter::empty(), vec![stored(1)]);
-        assert_eq!(revision(&known), None);
+        let inner = known.lock();
+        assert_eq!((inner.tasks.bytes, inner.due.bytes), (0, 0));
+    }
+
+    #[test]
+    fn an_input_is_not_that_of_another_task_of_its_id() {
+        let (known, old) = (Arc::<Known>::default(), stored(1));
+        known.write(Vec::new()).stands(std::iter::empty(), vec![old.clone()]);
+        let new = Stored { row: 2, ..stored(2) };
+        let writing = known.write(vec![old.task.id.clone()]);
+        writing.stands([new].into_iter(), Vec::new());
+        assert!(known.get(&old.task.id, true).is_none());
+    }
+
+    #[test]
+    fn there_are_not_too_many() {
+        let mut shelf = Shelf::new(2 * list::size(&stored(1)));
+        for id in ["a", "b", "c"] {
+            let mut task = (*stored(1).task).clone();
+            task.id = Name::new(id).expect("a name");
+            shelf.put(Stored { task: Arc::new(task), ..stored(1) }, true);
+        }
+        assert_eq!(shelf.tasks.len(), 2);
+        assert!(shelf.bytes <= shelf.most);
+        assert!(shelf.remove(&Name::new("a").expect("a name")).is_none());
     }
 }

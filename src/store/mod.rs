@@ -117,7 +117,7 @@ pub struct Writer {
     /// This process, among those that share the database.
     replica: i64,
     /// On an embedded database: tasks that are in memory, and whether most of those were
-    /// there that were handed out last.
+    /// there that were picked last.
     known: Option<Arc<known::Known>>,
     knows_due: bool,
     /// The lock is held as long as anyone can write.

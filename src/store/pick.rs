@@ -10,6 +10,7 @@ use sea_orm::QueryResult;
 
 use super::{
     Due, Lane, LiveLeases, Name, Picked, Rank, StoreError, Stored, Timestamp, Transaction,
+    known::Known,
     rows::{WAITING, stored},
     statements::lists,
     transaction::inputs,
@@ -107,36 +108,57 @@ impl Transaction<'_> {
         let values = [lane.kind.as_str().into(), lane.queue.as_str().into(), limit.into()];
         let values = values.into_iter().chain(place_values);
         let known = self.writer.known.clone();
-        let Some(known) = known.as_ref().filter(|_| self.writer.knows_due) else {
-            let rows = self.query(&select(&PICKED), values).await?;
-            let found = rows.iter().map(picked).collect::<Result<Vec<Picked>, StoreError>>()?;
-            let known = known.as_ref().map(|known| {
-                found.iter().filter(|picked| known.get(&picked.stored.task.id, true).is_some())
-            });
-            self.writer.knows_due = known.is_some_and(|known| known.count() * 2 >= found.len());
-            return Ok(found);
-        };
-        let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
-        for (place, row) in self.query(&select("t.row, t.id"), values).await?.iter().enumerate() {
+        if let Some(known) = known.as_ref().filter(|_| self.writer.knows_due) {
+            return self.pick_known(known, &select("t.row, t.id"), values).await;
+        }
+        let rows = self.query(&select(&PICKED), values).await?;
+        let found = rows.iter().map(picked).collect::<Result<Vec<Picked>, StoreError>>()?;
+        if let Some(known) = known {
+            let is_known = |picked: &&Picked| known.get(&picked.stored.task.id, true).is_some();
+            self.find_known(found.iter().filter(is_known).count(), found.len());
+        }
+        Ok(found)
+    }
+
+    /// Of the tasks whose rows and ids are found, those that are in memory from there.
+    async fn pick_known(
+        &mut self,
+        known: &Known,
+        sql: &str,
+        values: impl IntoIterator<Item = sea_orm::Value>,
+    ) -> Result<Vec<Picked>, StoreError> {
+        let (mut found, mut missing) = (BTreeMap::new(), HashMap::new());
+        for (at, row) in self.query(sql, values).await?.iter().enumerate() {
             let number: i64 = row.try_get_by_index(0)?;
             let id = name(&row.try_get_by_index::<String>(1)?)?;
             let created = self.created.binary_search_by_key(&number, |stored| stored.row);
-            let created = created.ok().map(|at| self.created[at].clone());
-            match created.or_else(|| known.get(&id, true)) {
-                Some(stored) => drop(found.insert(place, in_memory(stored))),
-                None => missing.push((number, place)),
+            let stored = match created {
+                Ok(created) => Some(self.created[created].clone()),
+                // It is there as it was before this transaction.
+                Err(_) if self.became.contains_key(&id) => None,
+                Err(_) => known.get(&id, true),
+            };
+            match stored.filter(|stored| stored.row == number) {
+                Some(stored) => drop(found.insert(at, in_memory(stored))),
+                None => drop(missing.insert(number, at)),
             }
         }
-        self.writer.knows_due = found.len() >= missing.len();
-        let places: HashMap<i64, usize> = missing.iter().copied().collect();
-        for (list, values) in lists(false, missing.into_iter().map(|(row, _)| row)) {
+        self.find_known(found.len(), found.len() + missing.len());
+        for (list, values) in lists(false, missing.keys().copied()) {
             let sql = format!("SELECT {} FROM tasks t WHERE t.row {list}", *PICKED);
             for row in &self.query(&sql, values).await? {
                 let picked = picked(row)?;
-                found.extend(places.get(&picked.stored.row).map(|place| (*place, picked)));
+                found.extend(missing.get(&picked.stored.row).map(|at| (*at, picked)));
             }
         }
         Ok(found.into_values().collect())
+    }
+
+    /// So many of these were in memory: is it worth looking there the next time?
+    const fn find_known(&mut self, known: usize, all: usize) {
+        if all > 0 {
+            self.writer.knows_due = known * 2 >= all;
+        }
     }
 
     /// Reads the inputs of these tasks.

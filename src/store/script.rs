@@ -79,21 +79,22 @@ impl Script {
         std::mem::replace(self, Self::new(self.postgres))
     }
 
-    /// For SQLite, in a transaction that has begun or not, with what comes last: COMMIT, or a
-    /// query that sees what was written. A lone statement is its own transaction.
-    pub(super) fn into_statements(self, begun: bool, last: Option<Last<'_>>) -> (String, Vec<Sql>) {
+    /// For SQLite, in a transaction that has begun or not. A lone statement is its own
+    /// transaction.
+    pub(super) fn into_statements(self, begun: bool, end: End<'_>) -> (String, Vec<Sql>) {
         let Self { mut statements, mut values, parameters, .. } = self;
-        let ends = last.as_ref().is_some_and(|last| last.sql == COMMIT);
-        let is_lone = ends && !begun && statements.len() == 1;
+        let is_lone = !begun && statements.len() == 1 && matches!(end, End::Commit);
         if !begun && !is_lone {
             statements.insert(0, "BEGIN IMMEDIATE".to_owned());
         }
-        if let Some(last) = last.filter(|_| !is_lone) {
-            if !last.values.is_empty() {
+        match end {
+            End::Query { sql, values: its } => {
                 values.resize(parameters, Sql::BigInt(None));
+                statements.push(renumbered(sql, parameters));
+                values.extend(its);
             }
-            statements.push(renumbered(last.sql, values.len()));
-            values.extend(last.values);
+            End::Commit if !is_lone => statements.push("COMMIT".to_owned()),
+            End::Commit | End::Open => {}
         }
         (statements.join("; "), values)
     }
@@ -127,19 +128,25 @@ impl Script {
     }
 }
 
-const COMMIT: &str = "COMMIT";
-
-/// What comes last.
+/// What a query of PostgreSQL ends with.
 #[derive(Debug)]
 pub(super) struct Last<'a> {
-    pub(super) sql: &'a str,
+    pub(super) sql: &'static str,
     pub(super) values: Vec<Sql>,
-    /// On PostgreSQL: what is selected of it.
+    /// What is selected of it.
     pub(super) columns: &'a str,
 }
 
-impl Last<'_> {
-    pub(super) const COMMIT: Self = Self { sql: COMMIT, values: Vec::new(), columns: "" };
+/// What statements for SQLite end with.
+#[derive(Debug)]
+pub(super) enum End<'a> {
+    Open,
+    Commit,
+    /// It sees what they wrote.
+    Query {
+        sql: &'a str,
+        values: Vec<Sql>,
+    },
 }
 
 /// With parameters that begin behind the first `by`.
@@ -179,7 +186,7 @@ mod tests {
         let none = vec![Sql::BigInt(None)];
         let values = [row(1), row(2), row(3), none, row(5), row(6), row(7), row(8)].concat();
         let sql = "BEGIN IMMEDIATE; A (?, ?, ?, ?); B (?, ?, ?, ?); COMMIT";
-        let whole = script.take().into_statements(false, Some(Last::COMMIT));
+        let whole = script.take().into_statements(false, End::Commit);
         assert_eq!(whole, (sql.to_owned(), values));
         assert!(script.is_empty() && script.fits(&small));
     }
@@ -191,21 +198,21 @@ mod tests {
             script.add(write("A (?)", row(1), 1));
             script
         };
-        assert_eq!(lone().into_statements(false, Some(Last::COMMIT)).0, "A (?)");
-        assert_eq!(lone().into_statements(true, Some(Last::COMMIT)).0, "A (?); COMMIT");
-        assert_eq!(lone().into_statements(false, None).0, "BEGIN IMMEDIATE; A (?)");
-        assert_eq!(Script::new(false).into_statements(true, Some(Last::COMMIT)).0, "COMMIT");
+        assert_eq!(lone().into_statements(false, End::Commit).0, "A (?)");
+        assert_eq!(lone().into_statements(true, End::Commit).0, "A (?); COMMIT");
+        assert_eq!(lone().into_statements(false, End::Open).0, "BEGIN IMMEDIATE; A (?)");
+        assert_eq!(Script::new(false).into_statements(true, End::Commit).0, "COMMIT");
     }
 
     #[test]
     fn a_query_has_the_parameters_behind_all_others() {
         let mut script = Script::new(false);
         script.add(write("A (?, ?, ?, ?)", [row(1), row(2), row(3)].concat(), 3));
-        let last = Last { sql: "Q ($2, $1)", values: [row(8), row(9)].concat(), columns: "" };
+        let end = End::Query { sql: "Q ($2, $1)", values: [row(8), row(9)].concat() };
         let none = vec![Sql::BigInt(None)];
         let values = [row(1), row(2), row(3), none, row(8), row(9)].concat();
         let sql = "BEGIN IMMEDIATE; A (?, ?, ?, ?); Q ($6, $5)";
-        assert_eq!(script.into_statements(false, Some(last)), (sql.to_owned(), values));
+        assert_eq!(script.into_statements(false, end), (sql.to_owned(), values));
     }
 
     #[test]

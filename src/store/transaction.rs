@@ -18,7 +18,7 @@ use super::{
     Wanted, Writer,
     connection::Place,
     rows::{COLUMNS, from, stored},
-    script::{Last, Script, Write},
+    script::{End, Last, Script, Write},
     statements::{self, execute, first, in_time, is_postgres, lists, query},
 };
 use crate::clock;
@@ -116,8 +116,8 @@ impl Transaction<'_> {
             return query(&self.db().await?, sql, values).await;
         }
         // All in one way.
-        let last = Last { sql, values: values.into_iter().collect(), columns: "" };
-        let (sql, values) = self.script.take().into_statements(self.begun, Some(last));
+        let end = End::Query { sql, values: values.into_iter().collect() };
+        let (sql, values) = self.script.take().into_statements(self.begun, end);
         self.begun = true;
         query(&self.writer.db, &sql, values).await
     }
@@ -148,7 +148,7 @@ impl Transaction<'_> {
     pub(super) async fn send(&mut self, last: Option<Last<'_>>) -> Result<(), StoreError> {
         let script = self.script.take();
         if !self.postgres() {
-            let (sql, values) = script.into_statements(self.begun, None);
+            let (sql, values) = script.into_statements(self.begun, End::Open);
             self.begun = true;
             return execute(&self.writer.db, &sql, values).await.map(|_| ());
         }
@@ -286,8 +286,7 @@ impl Transaction<'_> {
             }
             Some(db) => in_time(async { Ok(db.commit().await?) }).await,
             None if self.begun || !self.script.is_empty() => {
-                let last = Some(Last::COMMIT);
-                let (sql, values) = self.script.take().into_statements(self.begun, last);
+                let (sql, values) = self.script.take().into_statements(self.begun, End::Commit);
                 let rest = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
                 self.begun = true;
                 // What is on its way there cannot be called back: only waited for.
