@@ -78,7 +78,8 @@ pub(crate) async fn run() -> Vec<Figure> {
     let config = format!("[runner]\nconcurrency = {MANY}\n");
     let server = Server::configured(&config).await;
     let mut client = server.client();
-    create_many(&mut client, "external", json!(null), 5 * MANY).await;
+    // As above.
+    create_many(&mut client, "external", json!(null), 20 * MANY).await;
     let before = memory(server.pid()).await;
     let input = json!({ "steps": 2, "step_seconds": 3600 });
     let last = create_many(&mut client, "demo", input, MANY).await;

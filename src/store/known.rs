@@ -19,7 +19,7 @@ use super::{Stored, TaskId, list};
 /// Of all tasks that are kept, but for those that are due.
 const BYTES: usize = 32 << 20;
 /// Of those: a kind that nobody serves must not take the place of all that run.
-const DUE_BYTES: usize = 4 << 20;
+const DUE_BYTES: usize = 1 << 20;
 
 /// Tasks in memory.
 #[derive(Debug)]
