@@ -78,7 +78,7 @@ pub(crate) async fn run() -> Vec<Figure> {
     let config = format!("[runner]\nconcurrency = {MANY}\n");
     let server = Server::configured(&config).await;
     let mut client = server.client();
-    // As above.
+    // The database's own cache is full by then.
     create_many(&mut client, "external", json!(null), 20 * MANY).await;
     let before = memory(server.pid()).await;
     let input = json!({ "steps": 2, "step_seconds": 3600 });

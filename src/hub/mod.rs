@@ -11,6 +11,8 @@
 //! be old, for everybody alike.
 
 mod filtered;
+#[cfg(test)]
+mod filtered_tests;
 mod listener;
 #[cfg(test)]
 mod model_tests;

@@ -5,8 +5,7 @@ use sea_orm::Value as Sql;
 use super::{
     Changes, Name, Reader, StoreError, Timestamp, Transaction,
     rows::{failure_from, failure_sql},
-    script::Write,
-    statements::{Rows, lists, read, tables},
+    statements::{lists, read},
 };
 use crate::domain::{ATTEMPTS_KEPT, Attempt, AttemptEnd, State, TaskId};
 
@@ -24,27 +23,25 @@ impl Transaction<'_> {
     /// where there are too many.
     pub(super) async fn add_attempts(&mut self, changes: &Changes) -> Result<(), StoreError> {
         let ended = changes.attempts.iter().filter_map(|(row, attempt)| values(*row, attempt));
-        let postgres = self.postgres();
-        for Rows { table, columns, values, rows } in tables(postgres, ended.collect()) {
+        self.write_each("attempts", ended.collect(), false, |rows, columns| {
             let columns: Vec<&str> =
                 columns.iter().map(|column| column.as_deref().unwrap_or("NULL")).collect();
-            let sql = format!(
+            format!(
                 "INSERT INTO attempts (row, number, attempt, worker, start_time, end_time, \
                  end_state, error) SELECT {row}, coalesce((SELECT max(a.number) FROM attempts a \
-                 WHERE a.row = {row}), 0) + 1, {} FROM {table} WHERE {row} IS NOT NULL",
+                 WHERE a.row = {row}), 0) + 1, {} FROM {rows} WHERE {row} IS NOT NULL",
                 columns[1..].join(", "),
                 row = columns[0],
-            );
-            let tables = &["attempts"];
-            self.write_rows(Write { tables, sql, values, rows, all: false }).await?;
-        }
+            )
+        })
+        .await?;
         // A lease takes a revision at least: a task of few has few of them.
         let ended = |row| changes.attempts.iter().any(|(ended, _)| *ended == row);
         let long = changes
             .changed
             .iter()
             .filter(|(stored, task)| task.revision > ATTEMPTS_KEPT && ended(stored.row));
-        for (list, values) in lists(postgres, long.map(|(stored, _)| stored.row)) {
+        for (list, values) in lists(self.postgres(), long.map(|(stored, _)| stored.row)) {
             let sql = format!(
                 "DELETE FROM attempts WHERE row {list} AND number <= \
                  (SELECT max(a.number) FROM attempts a WHERE a.row = attempts.row) \

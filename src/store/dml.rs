@@ -20,22 +20,19 @@ impl Transaction<'_> {
         columns: &[&str],
         rows: Vec<Row>,
     ) -> Result<(), StoreError> {
-        let postgres = self.postgres();
         // PostgreSQL's transaction would be over with an error; there the count tells.
-        let conflict = if postgres { "ON CONFLICT DO NOTHING" } else { "" };
-        for Rows { table: rows, columns: given, values, rows: many } in tables(postgres, rows) {
+        let conflict = if self.postgres() { "ON CONFLICT DO NOTHING" } else { "" };
+        self.write_each(table, rows, true, |rows, given| {
             let (names, given): (Vec<&str>, Vec<&str>) =
-                columns.iter().zip(&given).filter_map(|(c, g)| Some((*c, g.as_deref()?))).unzip();
-            let sql = format!(
+                columns.iter().zip(given).filter_map(|(c, g)| Some((*c, g.as_deref()?))).unzip();
+            format!(
                 "INSERT INTO {table} ({}) SELECT {} FROM {rows} WHERE {} IS NOT NULL {conflict}",
                 names.join(", "),
                 given.join(", "),
                 given[0],
-            );
-            let tables = &[table];
-            self.write_rows(Write { tables, sql, values, rows: many, all: true }).await?;
-        }
-        Ok(())
+            )
+        })
+        .await
     }
 
     /// Sets columns of rows, of which each names its row first.
@@ -45,24 +42,22 @@ impl Transaction<'_> {
         columns: &[&str],
         rows: Vec<Row>,
     ) -> Result<(), StoreError> {
-        let postgres = self.postgres();
-        for Rows { table: rows, columns: given, values, rows: many } in tables(postgres, rows) {
+        // Said twice, so that PostgreSQL looks for these rows alone, whatever it believes of a
+        // table that was empty when it last heard of it.
+        let only =
+            if self.postgres() { format!("AND {table}.row = ANY($1)") } else { String::new() };
+        self.write_each(table, rows, false, |rows, given| {
             let sets: Vec<String> = columns
                 .iter()
                 .zip(&given[1..])
                 .map(|(column, given)| format!("{column} = {}", given.as_deref().unwrap_or("NULL")))
                 .collect();
-            // Said twice, so that PostgreSQL looks for these rows alone, whatever it believes
-            // of a table that was empty when it last heard of it.
-            let only = if postgres { format!("AND {table}.row = ANY($1)") } else { String::new() };
-            let sql = format!(
+            format!(
                 "UPDATE {table} SET {} FROM {rows} WHERE {table}.row = v.column1 {only}",
                 sets.join(", ")
-            );
-            let tables = &[table];
-            self.write_rows(Write { tables, sql, values, rows: many, all: false }).await?;
-        }
-        Ok(())
+            )
+        })
+        .await
     }
 
     /// Inserts rows of a key and a value, or sets the value where the key is there.
@@ -72,14 +67,28 @@ impl Transaction<'_> {
         [key, value]: [&str; 2],
         rows: Vec<Row>,
     ) -> Result<(), StoreError> {
-        for Rows { table: rows, values, rows: many, .. } in tables(self.postgres(), rows) {
-            let sql = format!(
+        self.write_each(table, rows, false, |rows, _| {
+            format!(
                 "INSERT INTO {table} ({key}, {value}) SELECT v.column1, v.column2 FROM {rows} \
                  WHERE v.column1 IS NOT NULL \
                  ON CONFLICT ({key}) DO UPDATE SET {value} = excluded.{value}"
-            );
-            let tables = &[table];
-            self.write_rows(Write { tables, sql, values, rows: many, all: false }).await?;
+            )
+        })
+        .await
+    }
+
+    /// Writes rows of values to a table, in as few statements as can be. `sql` is told what
+    /// stands for the rows, and for each of their columns: see [`Rows`].
+    pub(super) async fn write_each(
+        &mut self,
+        table: &'static str,
+        rows: Vec<Row>,
+        all: bool,
+        sql: impl Fn(&str, &[Option<String>]) -> String,
+    ) -> Result<(), StoreError> {
+        for Rows { table: given, columns, values, rows } in tables(self.postgres(), rows) {
+            let (tables, sql) = (&[table], sql(&given, &columns));
+            self.write_rows(Write { tables, sql, values, rows, all }).await?;
         }
         Ok(())
     }
