@@ -57,7 +57,7 @@ fn all() -> Vec<(&'static str, Run)> {
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|w| !w.starts_with("--")).collect();
+    let words: Vec<String> = std::env::args().skip(1).filter(|w| w != "--bench").collect();
     if words.first().is_some_and(|word| word.starts_with("count-")) {
         return instructions::count(&words[0], words[1].parse().expect("a number"));
     }
@@ -68,10 +68,11 @@ fn main() {
         }
         let mut report = Report::default();
         let known: Vec<&str> = all().iter().map(|(name, _)| *name).collect();
-        if let Some(word) = words.iter().find(|word| !known.contains(&word.as_str())) {
-            println!("{word}: no such benchmark. There are: {}", known.join(", "));
-            return;
+        if words.iter().any(|word| word == "list") {
+            return println!("{}", known.join("\n"));
         }
+        let unknown = words.iter().find(|word| !known.contains(&word.as_str()));
+        assert!(unknown.is_none(), "{unknown:?}: no such benchmark: `list` names them");
         for (name, run) in all() {
             if words.is_empty() || words.iter().any(|word| word == name) {
                 report.add(run.await);

@@ -123,7 +123,15 @@ impl Report {
 
     pub(crate) fn write(&self) {
         let path = folder().join("results.json");
-        let text = serde_json::to_string_pretty(&self.figures).expect("JSON");
+        // Those of other runs stay, as their plots do.
+        let kept: Vec<Value> = fs::read_to_string(&path)
+            .ok()
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default();
+        let is_new = |old: &Value| self.figures.iter().any(|figure| figure["key"] == old["key"]);
+        let kept = kept.into_iter().filter(|old| !is_new(old));
+        let all: Vec<Value> = kept.chain(self.figures.iter().cloned()).collect();
+        let text = serde_json::to_string_pretty(&all).expect("JSON");
         fs::write(&path, text + "\n").expect("written");
         println!("\nThe figures and a plot of each are in {}", folder().display());
     }

@@ -329,7 +329,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError(format!(
-            "{} is open in another process: stop that one, or use another file",
+            "{} is open in another process: stop that one, or name another file with --database",
             path.display()
         ))),
         Err(std::fs::TryLockError::Error(error)) => Err(OpenError(format!(

@@ -155,11 +155,12 @@ impl Tasks {
         }
         let known = kinds.known(settings);
         let near = known.iter().find(|known| strsim::damerau_levenshtein(known, kind) <= 2);
-        let meant = near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
+        let known_are = near
+            .map_or("known are".to_owned(), |near| format!("did you mean \"{near}\"? Known are"));
         Err(Error::invalid(
             format!("{}task.kind", create.path),
             format!(
-                "nothing has ever served the kind \"{kind}\": {meant}Known are {}; start a \
+                "nothing has ever served the kind \"{kind}\": {known_are} {}; start a \
                  worker for it, or set kinds.accept_unknown",
                 known.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
             ),
