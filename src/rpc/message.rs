@@ -65,10 +65,10 @@ pub(super) fn task(task: &Task, input: Option<&Object>, view: View) -> proto::Ta
     proto::Task {
         name: name(id),
         kind: kind.to_string(),
-        input: input.filter(|_| full).map(object),
+        input: input.filter(|_| full).map(|input| object(id, input)),
         state: task.state().number(),
-        progress: progress.as_ref().map(|progress| self::progress(progress, !brief)),
-        result: task.result().filter(|_| !brief).map(value),
+        progress: progress.as_ref().map(|progress| self::progress(id, progress, !brief)),
+        result: task.result().filter(|_| !brief).map(|result| value(id, result)),
         error: error.as_ref().filter(|_| !brief).map(failure),
         create_time: Some(time(*create_time)),
         start_time: start_time.map(time),
@@ -84,7 +84,7 @@ pub(super) fn task(task: &Task, input: Option<&Object>, view: View) -> proto::Ta
         retry_policy: self::retry_policy(retry_policy),
         attempt_timeout: attempt_timeout.map(duration),
         retention: retention.map(duration),
-        checkpoint: checkpoint.as_ref().filter(|_| full).map(object),
+        checkpoint: checkpoint.as_ref().filter(|_| full).map(|checkpoint| object(id, checkpoint)),
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) fn name(id: &Name) -> String {
     format!("tasks/{id}")
 }
 
-fn progress(progress: &Progress, with_details: bool) -> proto::Progress {
+fn progress(id: &Name, progress: &Progress, with_details: bool) -> proto::Progress {
     let Progress { report, update_time, estimated_end_time, pace: _ } = progress;
     let ProgressReport { percent, message, completed_units, total_units, unit, details } = report;
     proto::Progress {
@@ -102,7 +102,7 @@ fn progress(progress: &Progress, with_details: bool) -> proto::Progress {
         completed_units: *completed_units,
         total_units: *total_units,
         unit: unit.clone(),
-        details: details.as_ref().filter(|_| with_details).map(object),
+        details: details.as_ref().filter(|_| with_details).map(|details| object(id, details)),
         update_time: Some(time(*update_time)),
         estimated_end_time: estimated_end_time.map(time),
     }
@@ -132,16 +132,16 @@ pub(super) fn failure(failure: &Failure) -> pb::Status {
     }
 }
 
-fn object(object: &Object) -> Struct {
+fn object(task: &Name, object: &Object) -> Struct {
     Struct::decode(object.encoded().clone()).unwrap_or_else(|error| {
-        tracing::error!(%error, "a stored payload is damaged and is shown empty");
+        tracing::error!(%error, %task, "a stored payload is damaged and is shown empty");
         Struct::default()
     })
 }
 
-fn value(value: &Value) -> ProtoValue {
+fn value(task: &Name, value: &Value) -> ProtoValue {
     let message = ProtoValue::decode(value.encoded().clone()).unwrap_or_else(|error| {
-        tracing::error!(%error, "a stored payload is damaged and is shown as null");
+        tracing::error!(%error, %task, "a stored payload is damaged and is shown as null");
         ProtoValue::default()
     });
     // Clients refuse to print a value without a kind.
