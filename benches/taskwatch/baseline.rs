@@ -3,14 +3,17 @@
 
 use std::{
     convert::Infallible,
+    fs::File,
     future::Future,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::Path,
     pin::Pin,
     process::{Child, Command, Stdio},
+    sync::Arc,
     task::{Context, Poll},
 };
 
+use prost::Message as _;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
     TransactionTrait,
@@ -20,7 +23,11 @@ use taskwatch::proto::{
     WatchEvent, WatchTaskRequest, task::State,
 };
 use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot, watch},
+    task::spawn_blocking,
+};
 use tokio_stream::{
     StreamExt,
     wrappers::{TcpListenerStream, WatchStream},
@@ -59,6 +66,11 @@ impl Process {
         Self::start("serve-commits")
     }
 
+    /// Appends to a file, with one flush for all who wait, and never reads it.
+    pub(crate) fn log() -> Self {
+        Self::start("serve-log")
+    }
+
     fn start(mode: &str) -> Self {
         let folder = TempDir::new().expect("a directory");
         let mut child = Command::new(std::env::current_exe().expect("this program"))
@@ -81,12 +93,20 @@ impl Process {
 
 /// What the child processes run.
 pub(crate) async fn serve(mode: &str) {
-    let database =
-        if mode == "serve-commits" { Some(database(Path::new("baseline.db")).await) } else { None };
+    let kept = match mode {
+        "serve-commits" => Kept::Commits(database(Path::new("baseline.db")).await),
+        "serve-log" => {
+            let (log, entries) = mpsc::unbounded_channel();
+            let file = File::create("baseline.log").expect("a file");
+            tokio::spawn(append(file, entries));
+            Kept::Log(log)
+        }
+        _ => Kept::Nothing,
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     println!("{}", listener.local_addr().expect("an address"));
     Server::builder()
-        .add_service(Baseline { database, frames: watch::Sender::new(frame(None)) })
+        .add_service(Baseline { kept, frames: watch::Sender::new(frame(None)) })
         .serve_with_incoming(
             TcpListenerStream::new(listener)
                 .map(|socket| socket.inspect(|socket| socket.set_nodelay(true).expect("set"))),
@@ -115,9 +135,33 @@ pub(crate) async fn connect(path: &Path) -> DatabaseConnection {
     database
 }
 
+/// What is to be appended, and who waits until it stands.
+type Entry = (Vec<u8>, oneshot::Sender<()>);
+
+async fn append(file: File, mut entries: mpsc::UnboundedReceiver<Entry>) {
+    let (file, mut batch) = (Arc::new(file), Vec::new());
+    while entries.recv_many(&mut batch, 500).await > 0 {
+        let (bytes, waiting): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let file = Arc::clone(&file);
+        let written = spawn_blocking(move || {
+            (&*file).write_all(&bytes.concat())?;
+            file.sync_data()
+        });
+        written.await.expect("it ran").expect("written");
+        waiting.into_iter().for_each(|waits| waits.send(()).unwrap_or_default());
+    }
+}
+
+#[derive(Clone)]
+enum Kept {
+    Nothing,
+    Commits(DatabaseConnection),
+    Log(mpsc::UnboundedSender<Entry>),
+}
+
 #[derive(Clone)]
 struct Baseline {
-    database: Option<DatabaseConnection>,
+    kept: Kept,
     frames: watch::Sender<Frame>,
 }
 
@@ -146,16 +190,24 @@ fn frame(progress: Option<taskwatch::proto::Progress>) -> Frame {
 impl Baseline {
     async fn create(self, request: CreateTaskRequest) -> Result<Response<Task>, Status> {
         let task = task(request.task.unwrap_or_default().kind);
-        if let Some(database) = &self.database {
-            let insert = Statement::from_sql_and_values(
-                DbBackend::Sqlite,
-                "INSERT INTO tasks (id, kind, state) VALUES (?, ?, 1)",
-                [task.name.as_str().into(), task.kind.as_str().into()],
-            );
-            let broken = |error: sea_orm::DbErr| Status::new(Code::Internal, error.to_string());
-            let transaction = database.begin().await.map_err(broken)?;
-            transaction.execute_raw(insert).await.map_err(broken)?;
-            transaction.commit().await.map_err(broken)?;
+        match &self.kept {
+            Kept::Nothing => {}
+            Kept::Commits(database) => {
+                let insert = Statement::from_sql_and_values(
+                    DbBackend::Sqlite,
+                    "INSERT INTO tasks (id, kind, state) VALUES (?, ?, 1)",
+                    [task.name.as_str().into(), task.kind.as_str().into()],
+                );
+                let broken = |error: sea_orm::DbErr| Status::new(Code::Internal, error.to_string());
+                let transaction = database.begin().await.map_err(broken)?;
+                transaction.execute_raw(insert).await.map_err(broken)?;
+                transaction.commit().await.map_err(broken)?;
+            }
+            Kept::Log(log) => {
+                let (done, stands) = oneshot::channel();
+                log.send((task.encode_to_vec(), done)).expect("it is open");
+                stands.await.expect("appended");
+            }
         }
         Ok(Response::new(task))
     }

@@ -28,10 +28,11 @@ use crate::{
 pub(crate) type Worker = WorkerServiceClient<Channel>;
 
 pub(crate) async fn measure_create() -> Vec<Figure> {
-    let (ours, bare, commits) =
-        (Server::configured(CONFIG).await, Process::bare(), Process::commits());
-    let clients = [&ours.address, &bare.address, &commits.address].map(|at| connections(at));
-    let [ours, bare, commits] = alternate(async |which| creates(&clients[which]).await).await;
+    let (ours, bare) = (Server::configured(CONFIG).await, Process::bare());
+    let (commits, log) = (Process::commits(), Process::log());
+    let all = [&ours.address, &bare.address, &commits.address, &log.address];
+    let clients = all.map(|address| connections(address));
+    let [ours, bare, commits, log] = alternate(async |which| creates(&clients[which]).await).await;
     let figure = |key: &str, against, baseline, goal| Figure {
         key: key.to_owned(),
         what: format!("CreateTask, SQLite, {IN_FLIGHT} in flight"),
@@ -44,6 +45,8 @@ pub(crate) async fn measure_create() -> Vec<Figure> {
     vec![
         figure("create-sqlite", "a unary call that stores nothing", bare, Goal::RatioAtLeast(0.65)),
         figure("create-commits", "one insert and one commit a request", commits, Goal::None),
+        // How far any service can go that answers when a task stands, and not before.
+        figure("create-log", "a file, one flush for all who wait", log, Goal::None),
     ]
 }
 

@@ -85,10 +85,10 @@ impl Report {
             let ratio = baseline.as_ref().map(|baseline| ours.median / baseline.median);
             let (goal, reached) = match (figure.goal, ratio) {
                 (Goal::RatioAtLeast(goal), Some(ratio)) => {
-                    (format!("ratio ≥ {goal}"), Some(ratio >= goal))
+                    (format!("ratio ≥ {goal:.3}"), Some(ratio >= goal))
                 }
                 (Goal::RatioAtMost(goal), Some(ratio)) => {
-                    (format!("ratio ≤ {goal}"), Some(ratio <= goal))
+                    (format!("ratio ≤ {goal:.3}"), Some(ratio <= goal))
                 }
                 (Goal::AtMost(goal), _) => (format!("≤ {goal}"), Some(ours.median <= goal)),
                 _ => (String::new(), None),

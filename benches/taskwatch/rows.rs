@@ -68,7 +68,7 @@ pub(crate) async fn fill(database: &DatabaseConnection, rows: u64, ended: bool) 
          FROM (SELECT n, {now} - ({rows} - n) * 1000 AS t FROM ({series}) AS numbers) AS times;"
     );
     if ended {
-        let blob = if postgres { "'\\x1200'::bytea" } else { "x'1200'" };
+        let blob = if postgres { "'\\x1a00'::bytea" } else { "x'1a00'" };
         write!(
             insert,
             "INSERT INTO results SELECT row, {blob} FROM tasks WHERE row > {first}; \
