@@ -326,6 +326,18 @@ async fn lists_come_whole_and_in_order(db: Db) {
     for n in (0..40).step_by(5) {
         happen(&mut writer, &reader, &format!("t{n}"), std::slice::from_ref(&cancel)).await;
     }
+    for (n, priority) in [(1, -1), (2, 0), (3, 0), (4, 1), (6, 0), (7, 7)] {
+        let change = Patch { priority: Some(priority), ..Patch::default() };
+        let change = Event::Update(Box::new(change));
+        happen(&mut writer, &reader, &format!("t{n}"), &[change]).await;
+    }
+    let changed = reader.task(&name("t1"), false).await.expect("read").expect("there").task;
+    let since = format!("update_time >= \"{}\"", changed.update_time);
+    let mut tasks = Vec::new();
+    for n in 0..40 {
+        let found = reader.task(&name(&format!("t{n}")), false).await.expect("read");
+        tasks.push(found.expect("there").task);
+    }
     let value = |task: &Task, key| match key {
         OrderKey::CreateTime => task.create_time.micros(),
         OrderKey::UpdateTime => task.update_time.micros(),
@@ -343,9 +355,23 @@ async fn lists_come_whole_and_in_order(db: Db) {
         }
     }
     for keys in orders {
-        for (filter, expected) in [("", 40), ("labels.third = \"1\"", 13), ("priority > 5", 0)] {
+        for filter in [
+            "",
+            "labels.third = \"1\"",
+            "priority > 5",
+            "priority >= 0 AND NOT state = SUCCEEDED",
+            "queue = \"default\"",
+            "state = QUEUED",
+            "state = CANCELLED",
+            "state != QUEUED",
+            &since,
+            &format!("state = QUEUED AND {since}"),
+            "priority < 0 OR end_time > \"2000-01-01T00:00:00Z\"",
+        ] {
+            let parsed = Filter::parse(filter).expect("a filter");
+            let expected = tasks.iter().filter(|task| parsed.matches(task)).count();
             let mut query = ListQuery {
-                filter: Filter::parse(filter).expect("a filter"),
+                filter: parsed,
                 order: Order { keys: keys.clone() },
                 after: None,
                 limit: 7,

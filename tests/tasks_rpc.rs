@@ -163,7 +163,15 @@ async fn pages(server: &Server) {
         })
         .collect();
     client.batch_create_tasks(BatchCreateTasksRequest { requests }).await.unwrap();
-    for order_by in ["", "create_time", "priority desc, create_time", "end_time", "update_time"] {
+    for order_by in [
+        "",
+        "create_time",
+        "priority",
+        "priority desc, create_time",
+        "end_time",
+        "end_time desc",
+        "update_time",
+    ] {
         let order_by = order_by.to_owned();
         let mut request = ListTasksRequest { page_size: 10, order_by, ..Default::default() };
         let mut seen = Vec::new();
@@ -176,8 +184,9 @@ async fn pages(server: &Server) {
             }
             request.page_token = page.next_page_token;
         }
-        if request.order_by.starts_with("priority") {
-            assert!(seen.is_sorted_by_key(|task| -task.priority));
+        if let Some(then) = request.order_by.strip_prefix("priority") {
+            let falls = then.starts_with(" desc");
+            assert!(seen.is_sorted_by_key(|t| if falls { -t.priority } else { t.priority }));
         }
         let mut ids: Vec<_> = seen.into_iter().map(|task| task.name).collect();
         ids.sort();

@@ -65,7 +65,8 @@ impl OrderKey {
 }
 
 impl Order {
-    /// Reads an `order_by`; empty is `create_time desc`.
+    /// Reads an `order_by`; empty is `create_time desc`. After `priority` or `end_time` alone
+    /// comes the time of creation, so that an index serves it.
     ///
     /// # Errors
     ///
@@ -84,6 +85,9 @@ impl Order {
                 return Err(Error::invalid("order_by", wrong));
             }
             keys.push((key, direction));
+        }
+        if let [(OrderKey::Priority | OrderKey::EndTime, direction)] = keys[..] {
+            keys.push((OrderKey::CreateTime, direction));
         }
         Ok(Self { keys })
     }
@@ -145,6 +149,8 @@ mod tests {
         assert_eq!(order.to_string(), "priority desc, end_time");
         assert_eq!(Order::parse(&order.to_string()).unwrap(), order);
         assert_eq!(Order::default().to_string(), "create_time desc");
+        let order = Order::parse("end_time desc").unwrap();
+        assert_eq!(order.to_string(), "end_time desc, create_time desc");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use sea_orm::Value as Sql;
 
 use super::{
     Changes, Name, Reader, StoreError, Timestamp, Transaction,
-    rows::{failure_from, failure_sql},
+    rows::{failure_from, failure_sql, state_sql},
     statements::{lists, read},
 };
 use crate::domain::{ATTEMPTS_KEPT, Attempt, AttemptEnd, State, TaskId};
@@ -62,7 +62,7 @@ fn values(row: i64, attempt: &Attempt) -> Option<Vec<Sql>> {
         worker.as_ref().map(ToString::to_string).into(),
         start_time.micros().into(),
         time.micros().into(),
-        i16::try_from(state.number()).unwrap_or_default().into(),
+        state_sql(*state).into(),
         failure_sql(error.as_ref()),
     ])
 }

@@ -35,8 +35,10 @@ const LANES: &str = "SELECT kind, queue, 1, count(*) FROM tasks WHERE due = 1 GR
      UNION ALL SELECT kind, queue, 1, count(*) FROM tasks WHERE due = 0 GROUP BY kind, queue \
      UNION ALL SELECT 'external', queue, 1, count(*) FROM tasks \
      WHERE kind = 'external' AND state = 1 GROUP BY queue \
-     UNION ALL SELECT kind, queue, 2, count(*) FROM tasks WHERE state IN (2, 4) GROUP BY kind, queue \
-     UNION ALL SELECT kind, queue, 3, count(*) FROM tasks WHERE state = 3 GROUP BY kind, queue";
+     UNION ALL SELECT kind, queue, 2, count(*) FROM tasks \
+     WHERE changed = 1 AND state IN (2, 4) GROUP BY kind, queue \
+     UNION ALL SELECT kind, queue, 3, count(*) FROM tasks \
+     WHERE changed = 1 AND state = 3 GROUP BY kind, queue";
 
 impl Reader {
     /// Counts.

@@ -6,37 +6,37 @@
 
 use sea_orm::sea_query::{Condition as Sql, Expr, ExprTrait, Query, SelectStatement};
 
+use super::rows::state_sql;
 use crate::domain::{
     Filter,
     filter::{Comparison, Condition, NumberField, Test, TextField, TimeField},
 };
 
+/// What stands for a column of `tasks`.
+type Column<'a> = &'a dyn Fn(&'static str) -> Expr;
+
 /// What must hold of a row of `tasks`.
-pub(super) fn condition(filter: &Filter) -> Sql {
-    filter.condition().map_or_else(Sql::all, of)
+pub(super) fn condition(filter: &Filter, task: Column<'_>) -> Sql {
+    filter.condition().map_or_else(Sql::all, |root| of(root, task))
 }
 
-fn of(condition: &Condition) -> Sql {
+fn of(condition: &Condition, task: Column<'_>) -> Sql {
     match condition {
-        Condition::All(each) => each.iter().fold(Sql::all(), |all, part| all.add(of(part))),
-        Condition::Any(each) => each.iter().fold(Sql::any(), |any, part| any.add(of(part))),
-        Condition::Not(inner) => Sql::all().add(of(inner)).not(),
-        Condition::Test(test) => Sql::all().add(one(test)),
+        Condition::All(each) => each.iter().fold(Sql::all(), |all, part| all.add(of(part, task))),
+        Condition::Any(each) => each.iter().fold(Sql::any(), |any, part| any.add(of(part, task))),
+        Condition::Not(inner) => Sql::all().add(of(inner, task)).not(),
+        Condition::Test(test) => Sql::all().add(one(test, task)),
     }
 }
 
-fn one(test: &Test) -> Expr {
+fn one(test: &Test, task: Column<'_>) -> Expr {
     match test {
-        Test::State { equal, state } => {
-            // The column is SMALLINT: a wider parameter would pass its index by.
-            let number = i16::try_from(state.number()).unwrap_or_default();
-            compare(task("state"), is(*equal), number)
-        }
+        Test::State { equal, state } => compare(task("state"), is(*equal), state_sql(*state)),
         Test::Name(by, id) => compare(task("id"), *by, id.as_str()),
         Test::Text(field, by, value) => match field {
             TextField::Kind => compare(task("kind"), *by, value.as_str()),
             TextField::Queue => compare(task("queue"), *by, value.as_str()),
-            TextField::Worker => nullable("worker", *by, value.as_str()),
+            TextField::Worker => nullable(task("worker"), *by, value.as_str()),
         },
         Test::Number(field, by, value) => match field {
             NumberField::Priority => compare(task("priority"), *by, *value),
@@ -45,9 +45,9 @@ fn one(test: &Test) -> Expr {
         Test::Time(field, by, value) => match field {
             TimeField::Create => compare(task("create_time"), *by, value.micros()),
             TimeField::Update => compare(task("update_time"), *by, value.micros()),
-            TimeField::Start => nullable("start_time", *by, value.micros()),
-            TimeField::End => nullable("end_time", *by, value.micros()),
-            TimeField::Schedule => nullable("schedule_time", *by, value.micros()),
+            TimeField::Start => nullable(task("start_time"), *by, value.micros()),
+            TimeField::End => nullable(task("end_time"), *by, value.micros()),
+            TimeField::Schedule => nullable(task("schedule_time"), *by, value.micros()),
         },
         Test::Label(key, Comparison::NotEqual, value) => {
             Expr::exists(labelled(key, Some((Comparison::Equal, value)))).not()
@@ -61,10 +61,6 @@ const fn is(equal: bool) -> Comparison {
     if equal { Comparison::Equal } else { Comparison::NotEqual }
 }
 
-fn task(column: &'static str) -> Expr {
-    Expr::col(("tasks", column))
-}
-
 /// The task's label of this key, if its value is like that. Looked up by row and
 /// key; a list that is to run along a label's index starts from
 /// [`Filter::required_label`].
@@ -73,7 +69,7 @@ fn labelled(key: &str, value: Option<(Comparison, &str)>) -> SelectStatement {
     labels
         .expr(Expr::val(1))
         .from("labels")
-        .and_where(Expr::col(("labels", "row")).eq(task("row")))
+        .and_where(Expr::col(("labels", "row")).equals(("tasks", "row")))
         .and_where(Expr::col(("labels", "key")).eq(key));
     if let Some((by, value)) = value {
         labels.and_where(compare(Expr::col(("labels", "value")), by, value));
@@ -82,15 +78,15 @@ fn labelled(key: &str, value: Option<(Comparison, &str)>) -> SelectStatement {
 }
 
 /// NULL is different from everything, and that is all.
-fn nullable(column: &'static str, by: Comparison, value: impl Into<Expr>) -> Expr {
-    let compared = compare(task(column), by, value);
+fn nullable(column: Expr, by: Comparison, value: impl Into<Expr>) -> Expr {
+    let compared = compare(column.clone(), by, value);
     match by {
-        Comparison::NotEqual => task(column).is_null().or(compared),
+        Comparison::NotEqual => column.is_null().or(compared),
         Comparison::Equal
         | Comparison::Less
         | Comparison::LessOrEqual
         | Comparison::Greater
-        | Comparison::GreaterOrEqual => task(column).is_not_null().and(compared),
+        | Comparison::GreaterOrEqual => column.is_not_null().and(compared),
     }
 }
 

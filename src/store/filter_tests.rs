@@ -116,7 +116,10 @@ async fn insert(db: &DatabaseConnection, row: i64, task: &Task) {
 
 async fn selected(db: &DatabaseConnection, filter: &Filter) -> Vec<i64> {
     let mut select = Query::select();
-    select.column(("tasks", "row")).from("tasks").cond_where(condition(filter));
+    select
+        .column(("tasks", "row"))
+        .from("tasks")
+        .cond_where(condition(filter, &|column| Expr::col(("tasks", column))));
     let mut rows: Vec<i64> = db
         .query_all(&select)
         .await

@@ -1,28 +1,28 @@
-//! Pages of lists. First the rows of a page are found along an index, then the
-//! tasks are read, until the page is long enough.
+//! Pages of lists. First the rows of a page are found along an index (or along some, of
+//! which each has a part of the tasks), then the tasks are read, until the page is long
+//! enough.
 
-use std::collections::HashMap;
+use std::{cmp::Ordering, collections::HashMap};
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection,
-    sea_query::{Condition, Expr, ExprTrait, Order as Sort, Query, SelectStatement},
+    sea_query::{Condition, Expr, ExprTrait, Order as Sort, Query, SelectStatement, UnionType},
 };
 
 use super::{
     Cursor, ListQuery, Page, StoreError, Stored, filter,
-    rows::{COLUMNS, from, stored},
+    rows::{COLUMNS, from, state_sql, stored},
     statements::{in_time, is_postgres, lists, query},
     transaction::inputs,
 };
-use crate::domain::{Direction, Order, OrderKey};
+use crate::domain::{Direction, OrderKey, State};
 
 /// Tasks that are read at once: a page of large ones ends early.
 const PIECE: usize = 64;
 
 /// One page of a list.
 pub(super) async fn page(db: &DatabaseConnection, list: &ListQuery) -> Result<Page, StoreError> {
-    let keys = keys(&list.order);
-    let mut found = rows(db, list, &keys).await?;
+    let mut found = rows(db, list).await?;
     let more = found.len() > list.limit;
     found.truncate(list.limit);
     let mut page = Page { tasks: Vec::new(), next: None };
@@ -49,71 +49,93 @@ pub(super) async fn page(db: &DatabaseConnection, list: &ListQuery) -> Result<Pa
     Ok(page)
 }
 
-/// The keys to sort by. After `priority` alone the time of creation, so that an
-/// index serves it.
-fn keys(order: &Order) -> Vec<(OrderKey, Direction)> {
-    let mut keys = order.keys.clone();
-    if let [(OrderKey::Priority, direction)] = keys[..] {
-        keys.push((OrderKey::CreateTime, direction));
+/// Some of the tasks: each part has an index in the order of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    All,
+    /// As they were created, in that order: QUEUED, of priority 0.
+    New,
+    /// All others.
+    Changed,
+    /// Of these the ones in this state, in the order of their creation.
+    State(State),
+    Ended,
+}
+
+/// The parts that a list is made of.
+fn parts(list: &ListQuery) -> Vec<Part> {
+    let filter = &list.filter;
+    // Those have an index of their own to go by.
+    if filter.required_label().is_some() || filter.has_name_range() {
+        return vec![Part::All];
     }
-    keys
+    let by_change = vec![Part::New, Part::Changed];
+    match list.order.keys.first() {
+        Some((OrderKey::UpdateTime | OrderKey::Priority, _)) => by_change,
+        Some((OrderKey::EndTime, _)) => {
+            let live = State::ALL.into_iter().filter(|state| !state.is_terminal()).map(Part::State);
+            [Part::New, Part::Ended].into_iter().chain(live).collect()
+        }
+        Some((OrderKey::CreateTime, _)) | None if filter.requires_recent_change() => by_change,
+        Some((OrderKey::CreateTime, _)) | None => match filter.required_state() {
+            Some(State::Queued) => vec![Part::New, Part::State(State::Queued)],
+            Some(state) => vec![Part::State(state)],
+            None if filter.requires_kind_or_queue() => vec![Part::All],
+            None => by_change,
+        },
+    }
+}
+
+impl Part {
+    /// As its index says it, to the letter.
+    fn condition(self) -> Option<String> {
+        match self {
+            Self::All => None,
+            Self::New => Some("changed = 0".to_owned()),
+            Self::Changed => Some("changed = 1".to_owned()),
+            Self::State(state) => Some(format!("changed = 1 AND state = {}", state.number())),
+            Self::Ended => Some("end_time IS NOT NULL".to_owned()),
+        }
+    }
+
+    /// What this key is for all of them, where it is the same.
+    fn same(self, key: OrderKey) -> Option<i64> {
+        match (self, key) {
+            (Self::New, OrderKey::Priority) => Some(0),
+            (Self::New, OrderKey::EndTime) => Some(-i64::MAX),
+            (Self::State(state), OrderKey::EndTime) if !state.is_terminal() => Some(-i64::MAX),
+            _ => None,
+        }
+    }
+
+    /// What stands for a column of `tasks`.
+    fn column(self, name: &'static str) -> Expr {
+        match (self, name) {
+            (Self::New, "priority") => Expr::val(0),
+            (Self::New, "state") => Expr::val(state_sql(State::Queued)),
+            (Self::State(state), "state") => Expr::val(state_sql(state)),
+            (Self::New, "update_time") => Expr::col(("tasks", "create_time")),
+            _ => Expr::col(("tasks", name)),
+        }
+    }
+
+    /// What is sorted by.
+    fn key(self, key: OrderKey) -> Expr {
+        match (self.same(key), key) {
+            (Some(same), _) => Expr::val(same),
+            (None, OrderKey::CreateTime) => self.column("create_time"),
+            (None, OrderKey::UpdateTime) => self.column("update_time"),
+            (None, OrderKey::EndTime) => self.column("end_order"),
+            (None, OrderKey::Priority) => self.column("priority"),
+        }
+    }
 }
 
 /// Where the rows of a page are, and of one more where there is one.
-async fn rows(
-    db: &DatabaseConnection,
-    list: &ListQuery,
-    keys: &[(OrderKey, Direction)],
-) -> Result<Vec<Cursor>, StoreError> {
-    let mut select = Query::select();
-    select.column(("tasks", "row")).from("tasks").cond_where(filter::condition(&list.filter));
-    // With a label that must be there, the list runs along that label's index.
-    let label = list.filter.required_label();
-    if let Some((key, value)) = label {
-        select.inner_join(
-            "labels",
-            Condition::all()
-                .add(Expr::col(("labels", "row")).equals(("tasks", "row")))
-                .add(Expr::col(("labels", "key")).eq(key))
-                .add(Expr::col(("labels", "value")).eq(value)),
-        );
-    }
-    let home = |create_time: bool| {
-        if label.is_some() && create_time { "labels" } else { "tasks" }
-    };
-    let by_create_time = keys.iter().all(|(key, _)| *key == OrderKey::CreateTime);
-    let column = |key: OrderKey| match key {
-        OrderKey::CreateTime => (home(by_create_time), "create_time"),
-        OrderKey::UpdateTime => ("tasks", "update_time"),
-        OrderKey::EndTime => ("tasks", "end_order"),
-        OrderKey::Priority => ("tasks", "priority"),
-    };
-    let mut sorted: Vec<((&'static str, &'static str), Direction)> =
-        keys.iter().map(|(key, direction)| (column(*key), *direction)).collect();
-    let last = keys.last().map_or(Direction::Descending, |(_, direction)| *direction);
-    sorted.push(((home(by_create_time), "row"), last));
-    for (column, _) in &sorted[..keys.len()] {
-        select.column(*column);
-    }
-    if let Some(Cursor { keys, row }) = &list.after {
-        let values = keys.iter().map(|key| key.unwrap_or(-i64::MAX)).chain([*row]).collect();
-        behind(&mut select, &sorted, values);
-    }
-    // Few can match a range of names: they are found by their names, then sorted. As
-    // an expression the key is no reason to run along its index instead.
-    let by_name = list.filter.has_name_range();
-    for (column, direction) in &sorted {
-        let sort = match direction {
-            Direction::Ascending => Sort::Asc,
-            Direction::Descending => Sort::Desc,
-        };
-        if by_name {
-            select.order_by_expr(Expr::col(*column).add(0), sort);
-        } else {
-            select.order_by(*column, sort);
-        }
-    }
-    select.limit(list.limit as u64 + 1);
+async fn rows(db: &DatabaseConnection, list: &ListQuery) -> Result<Vec<Cursor>, StoreError> {
+    let keys = &list.order.keys;
+    let parts = parts(list);
+    let Some(select) = statement(&parts, list) else { return Ok(Vec::new()) };
     let found = in_time(async { Ok(db.query_all(&select).await?) }).await?;
     let mut rows = Vec::with_capacity(found.len());
     for row in found {
@@ -129,19 +151,131 @@ async fn rows(
         }
         rows.push(Cursor { keys: values, row: row.try_get_by_index(0)? });
     }
+    if parts.len() > 1 {
+        let last = last_direction(list);
+        rows.sort_by(|one, other| {
+            let by_keys = one.keys.iter().zip(&other.keys).zip(keys);
+            // None is less than all there is.
+            by_keys
+                .map(|((one, other), (_, direction))| in_direction(one.cmp(other), *direction))
+                .chain([in_direction(one.row.cmp(&other.row), last)])
+                .find(|order| order.is_ne())
+                .unwrap_or(Ordering::Equal)
+        });
+        rows.truncate(list.limit + 1);
+    }
     Ok(rows)
 }
 
+/// The first rows of each part, as one statement, so that no task is between two of them.
+/// None where all of them come before the page.
+fn statement(parts: &[Part], list: &ListQuery) -> Option<SelectStatement> {
+    let mut selects: Vec<_> = parts.iter().filter_map(|part| select(*part, list)).collect();
+    if selects.len() < 2 {
+        return selects.pop();
+    }
+    let whole = |part| Query::select().expr(Expr::cust("*")).from_subquery(part, "part").take();
+    let mut all = selects.into_iter().map(whole);
+    let mut first = all.next()?;
+    Some(first.unions(all.map(|other| (UnionType::All, other))).take())
+}
+
+/// Ties are broken by the row, in this direction.
+fn last_direction(list: &ListQuery) -> Direction {
+    list.order.keys.last().map_or(Direction::Descending, |(_, direction)| *direction)
+}
+
+const fn in_direction(order: Ordering, direction: Direction) -> Ordering {
+    match direction {
+        Direction::Ascending => order,
+        Direction::Descending => order.reverse(),
+    }
+}
+
+/// The first rows of a part. None where all of it comes before the page.
+fn select(part: Part, list: &ListQuery) -> Option<SelectStatement> {
+    let keys = &list.order.keys;
+    let mut select = Query::select();
+    select
+        .column(("tasks", "row"))
+        .from("tasks")
+        .cond_where(filter::condition(&list.filter, &|column| part.column(column)));
+    if let Some(condition) = part.condition() {
+        select.and_where(Expr::cust(condition));
+    }
+    // With a label that must be there, the list runs along that label's index.
+    let label = list.filter.required_label();
+    if let Some((key, value)) = label {
+        select.inner_join(
+            "labels",
+            Condition::all()
+                .add(Expr::col(("labels", "row")).equals(("tasks", "row")))
+                .add(Expr::col(("labels", "key")).eq(key))
+                .add(Expr::col(("labels", "value")).eq(value)),
+        );
+    }
+    let along_label = label.is_some() && keys.iter().all(|(key, _)| *key == OrderKey::CreateTime);
+    let key = |key: OrderKey| {
+        if along_label { Expr::col(("labels", "create_time")) } else { part.key(key) }
+    };
+    for (key, _) in keys {
+        select.expr(match key {
+            OrderKey::CreateTime => Expr::col(("tasks", "create_time")),
+            OrderKey::UpdateTime => Expr::col(("tasks", "update_time")),
+            OrderKey::EndTime => Expr::col(("tasks", "end_order")),
+            OrderKey::Priority => Expr::col(("tasks", "priority")),
+        });
+    }
+    let row = Expr::col((if along_label { "labels" } else { "tasks" }, "row"));
+    let mut sorted: Vec<(Expr, Direction)> =
+        keys.iter().map(|(each, direction)| (key(*each), *direction)).collect();
+    sorted.push((row, last_direction(list)));
+    if let Some(Cursor { keys: values, row }) = &list.after {
+        let mut values: Vec<i64> =
+            values.iter().map(|key| key.unwrap_or(-i64::MAX)).chain([*row]).collect();
+        let mut from = 0;
+        let mut is_behind = false;
+        for ((key, direction), value) in keys.iter().zip(&values) {
+            let Some(same) = part.same(*key) else { break };
+            match in_direction(same.cmp(value), *direction) {
+                Ordering::Less => return None,
+                Ordering::Greater => {
+                    is_behind = true;
+                    break;
+                }
+                Ordering::Equal => from += 1,
+            }
+        }
+        if !is_behind {
+            behind(&mut select, &sorted[from..], values.split_off(from));
+        }
+    }
+    // Few can match a range of names, or have changed since: they are found by that, then
+    // sorted. As an expression the key is no reason to run along its index instead.
+    let by_creation = !matches!(keys.first(), Some((key, _)) if *key != OrderKey::CreateTime);
+    let recent = part == Part::Changed && by_creation && list.filter.requires_recent_change();
+    let is_sorted = recent || list.filter.has_name_range();
+    let is_same = keys.iter().map(|(key, _)| part.same(*key).is_some()).chain([false]);
+    for ((key, direction), is_same) in sorted.into_iter().zip(is_same) {
+        if is_same {
+            continue;
+        }
+        let sort = match direction {
+            Direction::Ascending => Sort::Asc,
+            Direction::Descending => Sort::Desc,
+        };
+        select.order_by_expr(if is_sorted { key.add(0) } else { key }, sort);
+    }
+    select.limit(list.limit as u64 + 1);
+    Some(select)
+}
+
 /// What comes behind these values in this order.
-fn behind(
-    select: &mut SelectStatement,
-    sorted: &[((&'static str, &'static str), Direction)],
-    values: Vec<i64>,
-) {
+fn behind(select: &mut SelectStatement, sorted: &[(Expr, Direction)], values: Vec<i64>) {
     let direction = sorted[0].1;
     if sorted.iter().all(|(_, each)| *each == direction) {
         // One comparison of rows, which both databases answer from an index.
-        let columns = Expr::tuple(sorted.iter().map(|(column, _)| Expr::col(*column)));
+        let columns = Expr::tuple(sorted.iter().map(|(column, _)| column.clone()));
         let values = Expr::tuple(values.into_iter().map(Expr::val));
         select.and_where(match direction {
             Direction::Ascending => columns.gt(values),
@@ -153,16 +287,16 @@ fn behind(
     for (at, (column, direction)) in sorted.iter().enumerate() {
         let mut all = Condition::all();
         for ((column, _), value) in sorted.iter().zip(&values).take(at) {
-            all = all.add(Expr::col(*column).eq(*value));
+            all = all.add(column.clone().eq(*value));
         }
         all = all.add(match direction {
-            Direction::Ascending => Expr::col(*column).gt(values[at]),
-            Direction::Descending => Expr::col(*column).lt(values[at]),
+            Direction::Ascending => column.clone().gt(values[at]),
+            Direction::Descending => column.clone().lt(values[at]),
         });
         any = any.add(all);
     }
     // The first key alone bounds what the index has to pass.
-    let first = Expr::col(sorted[0].0);
+    let first = sorted[0].0.clone();
     select.and_where(match direction {
         Direction::Ascending => first.gte(values[0]),
         Direction::Descending => first.lte(values[0]),

@@ -345,6 +345,11 @@ pub(super) fn object_sql(object: Option<&Object>) -> Sql {
     object.map(|object| object.encoded().to_vec()).into()
 }
 
+/// The column is SMALLINT: a wider parameter would pass its index by.
+pub(super) fn state_sql(state: State) -> i16 {
+    i16::try_from(state.number()).unwrap_or_default()
+}
+
 /// A time, or NULL.
 pub(super) fn time_sql(time: Option<Timestamp>) -> Sql {
     time.map(Timestamp::micros).into()

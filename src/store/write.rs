@@ -9,22 +9,34 @@ use super::{
     Changes, Created, StoreError, Stored, Task, Timestamp, Transaction,
     dml::Row,
     rows::{
-        due_sql, failure_sql, labels_sql, object_sql, progress_sql, queue_sql, span_sql, time_sql,
+        due_sql, failure_sql, labels_sql, object_sql, progress_sql, queue_sql, span_sql, state_sql,
+        time_sql,
     },
     statements::is_null,
 };
-use crate::domain::{Lease, TimeLimit};
+use crate::domain::{Lease, State, TimeLimit};
 
 /// Numbers that are taken ahead, so that few transactions ask for some.
 const NUMBERS: i64 = 1_000;
 
 /// What is known of a new task, beside its settings.
-const CREATED: &[&str] =
-    &["row", "id", "kind", "queue", "queue_set", "ready_time", "due", "create_time", "update_time"];
+const CREATED: &[&str] = &[
+    "row",
+    "id",
+    "kind",
+    "queue",
+    "queue_set",
+    "changed",
+    "ready_time",
+    "due",
+    "create_time",
+    "update_time",
+];
 
 /// What changes with a task's state.
 const STATE: &[&str] = &[
     "state",
+    "changed",
     "ready_time",
     "due",
     "start_time",
@@ -113,6 +125,7 @@ impl Transaction<'_> {
                 task.kind.as_str().into(),
                 queue_sql(task),
                 i16::from(task.queue.is_some()).into(),
+                changed_sql(task),
                 task.ready_time.micros().into(),
                 due,
                 create_time.into(),
@@ -302,6 +315,13 @@ fn settings(task: &Task) -> Row {
     ]
 }
 
+/// Whether anything is not as in a new task that lists can sort by.
+fn changed_sql(task: &Task) -> Sql {
+    let is_new =
+        task.state() == State::Queued && task.priority == 0 && task.update_time == task.create_time;
+    i16::from(!is_new).into()
+}
+
 /// The values of [`STATE`].
 fn state(task: &Task, now: Timestamp) -> Row {
     let lease = task.lease();
@@ -312,9 +332,9 @@ fn state(task: &Task, now: Timestamp) -> Row {
             TimeLimit::Left(left) => (2, i64::try_from(left.as_micros()).ok()),
         };
     let end_time = task.end_time();
-    let number = i16::try_from(task.state().number()).unwrap_or_default();
     vec![
-        number.into(),
+        state_sql(task.state()).into(),
+        changed_sql(task),
         task.ready_time.micros().into(),
         due_sql(task, now),
         time_sql(task.start_time),

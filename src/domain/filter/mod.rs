@@ -141,38 +141,59 @@ impl Filter {
     /// A label, as key and value, that every task has that matches; so that a list
     /// can be read along an index of labels.
     pub fn required_label(&self) -> Option<(&str, &str)> {
-        let of = |condition: &Condition| match condition {
-            Condition::Test(Test::Label(..)) => true,
-            Condition::Test(_) | Condition::All(_) | Condition::Any(_) | Condition::Not(_) => false,
-        };
-        let found = match self.root.as_ref()? {
-            Condition::All(each) => each.iter().find(|part| of(part) && part.is_equality())?,
-            one @ (Condition::Any(_) | Condition::Not(_) | Condition::Test(_)) => one,
-        };
-        match found {
-            Condition::Test(Test::Label(key, Comparison::Equal, value)) => Some((key, value)),
-            Condition::Test(_) | Condition::All(_) | Condition::Any(_) | Condition::Not(_) => None,
-        }
+        self.required().find_map(|test| {
+            let Test::Label(key, Comparison::Equal, value) = test else { return None };
+            Some((&**key, &**value))
+        })
+    }
+
+    /// The state of every task that matches, where there is one such.
+    pub fn required_state(&self) -> Option<State> {
+        self.required().find_map(|test| {
+            let Test::State { equal: true, state } = test else { return None };
+            Some(*state)
+        })
+    }
+
+    /// Whether only tasks of one kind, or of one queue, can match.
+    pub fn requires_kind_or_queue(&self) -> bool {
+        self.required().any(|test| {
+            matches!(test, Test::Text(TextField::Kind | TextField::Queue, Comparison::Equal, _))
+        })
+    }
+
+    /// Whether only those can match that were changed after some time.
+    pub fn requires_recent_change(&self) -> bool {
+        use Comparison::{Equal, Greater, GreaterOrEqual};
+        self.required().any(|test| {
+            matches!(test, Test::Time(TimeField::Update, Equal | Greater | GreaterOrEqual, _))
+        })
     }
 
     /// Whether only names from one range can match, as those with a common beginning.
     pub fn has_name_range(&self) -> bool {
-        let Some(Condition::All(each)) = &self.root else { return false };
         let bounded = |bounds: [Comparison; 2]| {
-            each.iter().any(
-                |part| matches!(part, Condition::Test(Test::Name(by, _)) if bounds.contains(by)),
-            )
+            self.required().any(|test| matches!(test, Test::Name(by, _) if bounds.contains(by)))
         };
         bounded([Comparison::Greater, Comparison::GreaterOrEqual])
             && bounded([Comparison::Less, Comparison::LessOrEqual])
     }
+
+    /// What is asked of every task that matches, each for itself.
+    fn required(&self) -> impl Iterator<Item = &Test> {
+        let all = match &self.root {
+            Some(Condition::All(each)) => each,
+            Some(one) => std::slice::from_ref(one),
+            None => &[],
+        };
+        all.iter().filter_map(|part| match part {
+            Condition::Test(test) => Some(test),
+            Condition::All(_) | Condition::Any(_) | Condition::Not(_) => None,
+        })
+    }
 }
 
 impl Condition {
-    fn is_equality(&self) -> bool {
-        matches!(self, Self::Test(Test::Label(_, Comparison::Equal, _)))
-    }
-
     fn holds(&self, task: &Task) -> bool {
         match self {
             Self::All(each) => each.iter().all(|part| part.holds(task)),

@@ -168,6 +168,23 @@ fn a_label_that_all_must_have() {
     assert_eq!(label(""), None);
 }
 
+#[test]
+fn what_is_asked_of_all() {
+    let of = |text: &str| {
+        let filter = Filter::parse(text).unwrap();
+        let kind = filter.requires_kind_or_queue();
+        (filter.required_state(), kind, filter.requires_recent_change())
+    };
+    assert_eq!(of(""), (None, false, false));
+    assert_eq!(of("state = QUEUED"), (Some(State::Queued), false, false));
+    assert_eq!(of("state = FAILED AND kind = \"a\""), (Some(State::Failed), true, false));
+    assert_eq!(of("state != QUEUED AND NOT queue = \"a\""), (None, false, false));
+    assert_eq!(of("state = QUEUED OR kind = \"a\""), (None, false, false));
+    let time = "\"2026-01-01T00:00:00Z\"";
+    assert_eq!(of(&format!("queue = \"a\" AND update_time > {time}")), (None, true, true));
+    assert_eq!(of(&format!("update_time < {time}")), (None, false, false));
+}
+
 /// Values that meet, and odd ones.
 pub(crate) fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![
