@@ -148,7 +148,10 @@ async fn append(file: File, mut entries: mpsc::UnboundedReceiver<Entry>) {
             file.sync_data()
         });
         written.await.expect("it ran").expect("written");
-        waiting.into_iter().for_each(|waits| waits.send(()).unwrap_or_default());
+        for waits in waiting {
+            // Who has gone does not wait any more.
+            let _gone = waits.send(());
+        }
     }
 }
 

@@ -11,11 +11,12 @@ use sea_orm::{
 
 use super::{
     Cursor, ListQuery, Page, StoreError, Stored, filter,
-    rows::{COLUMNS, from, state_sql, stored},
+    parts::{Part, parts},
+    rows::{COLUMNS, from, stored},
     statements::{in_time, is_postgres, lists, query},
     transaction::inputs,
 };
-use crate::domain::{Direction, OrderKey, State};
+use crate::domain::{Direction, OrderKey};
 
 /// Tasks that are read at once: a page of large ones ends early.
 const PIECE: usize = 64;
@@ -47,88 +48,6 @@ pub(super) async fn page(db: &DatabaseConnection, list: &ListQuery) -> Result<Pa
     }
     page.next = last.filter(|_| more).cloned();
     Ok(page)
-}
-
-/// Some of the tasks: each part has an index in the order of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    All,
-    /// As they were created, in that order: QUEUED, of priority 0.
-    New,
-    /// All others.
-    Changed,
-    /// Of these the ones in this state, in the order of their creation.
-    State(State),
-    Ended,
-}
-
-/// The parts that a list is made of.
-fn parts(list: &ListQuery) -> Vec<Part> {
-    let filter = &list.filter;
-    // Those have an index of their own to go by.
-    if filter.required_label().is_some() || filter.has_name_range() {
-        return vec![Part::All];
-    }
-    let by_change = vec![Part::New, Part::Changed];
-    match list.order.keys.first() {
-        Some((OrderKey::UpdateTime | OrderKey::Priority, _)) => by_change,
-        Some((OrderKey::EndTime, _)) => {
-            let live = State::ALL.into_iter().filter(|state| !state.is_terminal()).map(Part::State);
-            [Part::New, Part::Ended].into_iter().chain(live).collect()
-        }
-        Some((OrderKey::CreateTime, _)) | None if filter.requires_recent_change() => by_change,
-        Some((OrderKey::CreateTime, _)) | None => match filter.required_state() {
-            Some(State::Queued) => vec![Part::New, Part::State(State::Queued)],
-            Some(state) => vec![Part::State(state)],
-            None if filter.requires_kind_or_queue() => vec![Part::All],
-            None => by_change,
-        },
-    }
-}
-
-impl Part {
-    /// As its index says it, to the letter.
-    fn condition(self) -> Option<String> {
-        match self {
-            Self::All => None,
-            Self::New => Some("changed = 0".to_owned()),
-            Self::Changed => Some("changed = 1".to_owned()),
-            Self::State(state) => Some(format!("changed = 1 AND state = {}", state.number())),
-            Self::Ended => Some("end_time IS NOT NULL".to_owned()),
-        }
-    }
-
-    /// What this key is for all of them, where it is the same.
-    fn same(self, key: OrderKey) -> Option<i64> {
-        match (self, key) {
-            (Self::New, OrderKey::Priority) => Some(0),
-            (Self::New, OrderKey::EndTime) => Some(-i64::MAX),
-            (Self::State(state), OrderKey::EndTime) if !state.is_terminal() => Some(-i64::MAX),
-            _ => None,
-        }
-    }
-
-    /// What stands for a column of `tasks`.
-    fn column(self, name: &'static str) -> Expr {
-        match (self, name) {
-            (Self::New, "priority") => Expr::val(0),
-            (Self::New, "state") => Expr::val(state_sql(State::Queued)),
-            (Self::State(state), "state") => Expr::val(state_sql(state)),
-            (Self::New, "update_time") => Expr::col(("tasks", "create_time")),
-            _ => Expr::col(("tasks", name)),
-        }
-    }
-
-    /// What is sorted by.
-    fn key(self, key: OrderKey) -> Expr {
-        match (self.same(key), key) {
-            (Some(same), _) => Expr::val(same),
-            (None, OrderKey::CreateTime) => self.column("create_time"),
-            (None, OrderKey::UpdateTime) => self.column("update_time"),
-            (None, OrderKey::EndTime) => self.column("end_order"),
-            (None, OrderKey::Priority) => self.column("priority"),
-        }
-    }
 }
 
 /// Where the rows of a page are, and of one more where there is one.
@@ -215,40 +134,20 @@ fn select(part: Part, list: &ListQuery) -> Option<SelectStatement> {
         );
     }
     let along_label = label.is_some() && keys.iter().all(|(key, _)| *key == OrderKey::CreateTime);
-    let key = |key: OrderKey| {
+    let key = |part: Part, key: OrderKey| {
         if along_label { Expr::col(("labels", "create_time")) } else { part.key(key) }
     };
-    for (key, _) in keys {
-        select.expr(match key {
-            OrderKey::CreateTime => Expr::col(("tasks", "create_time")),
-            OrderKey::UpdateTime => Expr::col(("tasks", "update_time")),
-            OrderKey::EndTime => Expr::col(("tasks", "end_order")),
-            OrderKey::Priority => Expr::col(("tasks", "priority")),
-        });
+    for (each, _) in keys {
+        select.expr(key(Part::All, *each));
     }
     let row = Expr::col((if along_label { "labels" } else { "tasks" }, "row"));
     let mut sorted: Vec<(Expr, Direction)> =
-        keys.iter().map(|(each, direction)| (key(*each), *direction)).collect();
+        keys.iter().map(|(each, direction)| (key(part, *each), *direction)).collect();
     sorted.push((row, last_direction(list)));
-    if let Some(Cursor { keys: values, row }) = &list.after {
-        let mut values: Vec<i64> =
-            values.iter().map(|key| key.unwrap_or(-i64::MAX)).chain([*row]).collect();
-        let mut from = 0;
-        let mut is_behind = false;
-        for ((key, direction), value) in keys.iter().zip(&values) {
-            let Some(same) = part.same(*key) else { break };
-            match in_direction(same.cmp(value), *direction) {
-                Ordering::Less => return None,
-                Ordering::Greater => {
-                    is_behind = true;
-                    break;
-                }
-                Ordering::Equal => from += 1,
-            }
-        }
-        if !is_behind {
-            behind(&mut select, &sorted[from..], values.split_off(from));
-        }
+    if let Some(cursor) = &list.after
+        && !go_on(&mut select, part, keys, &sorted, cursor)
+    {
+        return None;
     }
     // Few can match a range of names, or have changed since: they are found by that, then
     // sorted. As an expression the key is no reason to run along its index instead.
@@ -270,13 +169,38 @@ fn select(part: Part, list: &ListQuery) -> Option<SelectStatement> {
     Some(select)
 }
 
+/// Leaves what comes behind the cursor. False where nothing of this part does.
+fn go_on(
+    select: &mut SelectStatement,
+    part: Part,
+    keys: &[(OrderKey, Direction)],
+    sorted: &[(Expr, Direction)],
+    Cursor { keys: values, row }: &Cursor,
+) -> bool {
+    let values: Vec<i64> =
+        values.iter().map(|key| key.unwrap_or(-i64::MAX)).chain([*row]).collect();
+    let mut from = 0;
+    // What is the same for all of them is compared here, so that an index serves the rest.
+    while let Some((key, direction)) = keys.get(from)
+        && let Some(same) = part.same(*key)
+    {
+        match in_direction(same.cmp(&values[from]), *direction) {
+            Ordering::Less => return false,
+            Ordering::Greater => return true,
+            Ordering::Equal => from += 1,
+        }
+    }
+    behind(select, &sorted[from..], &values[from..]);
+    true
+}
+
 /// What comes behind these values in this order.
-fn behind(select: &mut SelectStatement, sorted: &[(Expr, Direction)], values: Vec<i64>) {
+fn behind(select: &mut SelectStatement, sorted: &[(Expr, Direction)], values: &[i64]) {
     let direction = sorted[0].1;
     if sorted.iter().all(|(_, each)| *each == direction) {
         // One comparison of rows, which both databases answer from an index.
         let columns = Expr::tuple(sorted.iter().map(|(column, _)| column.clone()));
-        let values = Expr::tuple(values.into_iter().map(Expr::val));
+        let values = Expr::tuple(values.iter().copied().map(Expr::val));
         select.and_where(match direction {
             Direction::Ascending => columns.gt(values),
             Direction::Descending => columns.lt(values),
@@ -286,7 +210,7 @@ fn behind(select: &mut SelectStatement, sorted: &[(Expr, Direction)], values: Ve
     let mut any = Condition::any();
     for (at, (column, direction)) in sorted.iter().enumerate() {
         let mut all = Condition::all();
-        for ((column, _), value) in sorted.iter().zip(&values).take(at) {
+        for ((column, _), value) in sorted.iter().zip(values).take(at) {
             all = all.add(column.clone().eq(*value));
         }
         all = all.add(match direction {

@@ -15,6 +15,7 @@ mod feed;
 mod filter;
 mod known;
 mod list;
+mod parts;
 mod pick;
 mod purge;
 mod read;

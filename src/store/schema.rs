@@ -10,97 +10,43 @@ pub(super) struct Migrator;
 #[sea_orm_migration::async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(First), Box::new(Replicas), Box::new(New)]
+        let steps = [
+            Step { name: "m0001_tasks", both: FIRST, postgres: FIRST_POSTGRES },
+            // What several replicas tell one another.
+            Step { name: "m0002_replicas", both: "", postgres: REPLICAS },
+            Step { name: "m0003_new", both: NEW, postgres: "" },
+        ];
+        steps.into_iter().map(|step| Box::new(step) as Box<dyn MigrationTrait>).collect()
     }
 }
 
-struct First;
+/// One migration: statements for both databases, then some for PostgreSQL alone.
+struct Step {
+    name: &'static str,
+    both: &'static str,
+    postgres: &'static str,
+}
 
-impl MigrationName for First {
-    fn name(&self) -> &'static str {
-        "m0001_tasks"
+impl MigrationName for Step {
+    fn name(&self) -> &str {
+        self.name
     }
 }
 
 #[sea_orm_migration::async_trait::async_trait]
-impl MigrationTrait for First {
+impl MigrationTrait for Step {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let connection = manager.get_connection();
         let postgres = manager.get_database_backend() == sea_orm::DbBackend::Postgres;
-        for statement in FIRST.split(';').map(str::trim).filter(|text| !text.is_empty()) {
-            connection.execute_unprepared(&dialect(statement, postgres)).await?;
-        }
-        if postgres {
-            for statement in FIRST_POSTGRES.split(';').map(str::trim).filter(|s| !s.is_empty()) {
-                connection.execute_unprepared(statement).await?;
+        let only = if postgres { self.postgres } else { "" };
+        for statement in self.both.split(';').chain(only.split(';')) {
+            if !statement.trim().is_empty() {
+                let statement = dialect(statement.trim(), postgres);
+                manager.get_connection().execute_unprepared(&statement).await?;
             }
         }
         Ok(())
     }
 }
-
-/// What several replicas tell one another, on PostgreSQL.
-struct Replicas;
-
-impl MigrationName for Replicas {
-    fn name(&self) -> &'static str {
-        "m0002_replicas"
-    }
-}
-
-#[sea_orm_migration::async_trait::async_trait]
-impl MigrationTrait for Replicas {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        if manager.get_database_backend() == sea_orm::DbBackend::Postgres {
-            for statement in REPLICAS.split(';').map(str::trim).filter(|s| !s.is_empty()) {
-                manager.get_connection().execute_unprepared(statement).await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Fewer indexes for what is new.
-struct New;
-
-impl MigrationName for New {
-    fn name(&self) -> &'static str {
-        "m0003_new"
-    }
-}
-
-#[sea_orm_migration::async_trait::async_trait]
-impl MigrationTrait for New {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let connection = manager.get_connection();
-        let postgres = manager.get_database_backend() == sea_orm::DbBackend::Postgres;
-        for statement in NEW_TASKS.split(';').map(str::trim).filter(|s| !s.is_empty()) {
-            connection.execute_unprepared(&dialect(statement, postgres)).await?;
-        }
-        Ok(())
-    }
-}
-
-/// `changed` is 0 where a task is as it was created, with nothing of its own to sort by but
-/// when that was: it is in none of the indexes of what changes, for which every new task would
-/// pay, and in one of its own. A column, since an index is written again with every change of
-/// what its condition reads.
-const NEW_TASKS: &str = "
-ALTER TABLE tasks ADD COLUMN changed SMALLINT NOT NULL DEFAULT 0;
-UPDATE tasks SET changed = 1
-    WHERE NOT (state = 1 AND priority = 0 AND update_time = create_time);
-DROP INDEX tasks_create;
-DROP INDEX tasks_update;
-DROP INDEX tasks_end;
-DROP INDEX tasks_priority;
-DROP INDEX tasks_state;
-CREATE INDEX tasks_new ON tasks (create_time, row) WHERE changed = 0;
-CREATE INDEX tasks_create ON tasks (create_time, row) WHERE changed = 1;
-CREATE INDEX tasks_update ON tasks (update_time, row) WHERE changed = 1;
-CREATE INDEX tasks_priority ON tasks (priority, create_time, row) WHERE changed = 1;
-CREATE INDEX tasks_state ON tasks (state, create_time, row) WHERE changed = 1;
-CREATE INDEX tasks_end ON tasks (end_order, create_time, row) WHERE end_time IS NOT NULL
-";
 
 /// The few words in which the databases differ.
 fn dialect(statement: &str, postgres: bool) -> String {
@@ -273,4 +219,25 @@ ALTER TABLE results SET (autovacuum_vacuum_scale_factor = 0.02);
 ALTER TABLE labels SET (autovacuum_vacuum_scale_factor = 0.02);
 ALTER TABLE attempts SET (autovacuum_vacuum_scale_factor = 0.02);
 ALTER TABLE requests SET (autovacuum_vacuum_scale_factor = 0.02)
+";
+
+/// `changed` is 0 where a task is as it was created, with nothing of its own to sort by but
+/// when that was: it is in none of the indexes of what changes, for which every new task would
+/// pay, and in one of its own. A column, since an index is written again with every change of
+/// what its condition reads. `write` keeps it, and `parts` relies on it.
+const NEW: &str = "
+ALTER TABLE tasks ADD COLUMN changed SMALLINT NOT NULL DEFAULT 0;
+UPDATE tasks SET changed = 1
+    WHERE NOT (state = 1 AND priority = 0 AND update_time = create_time);
+DROP INDEX tasks_create;
+DROP INDEX tasks_update;
+DROP INDEX tasks_end;
+DROP INDEX tasks_priority;
+DROP INDEX tasks_state;
+CREATE INDEX tasks_new ON tasks (create_time, row) WHERE changed = 0;
+CREATE INDEX tasks_create ON tasks (create_time, row) WHERE changed = 1;
+CREATE INDEX tasks_update ON tasks (update_time, row) WHERE changed = 1;
+CREATE INDEX tasks_priority ON tasks (priority, create_time, row) WHERE changed = 1;
+CREATE INDEX tasks_state ON tasks (state, create_time, row) WHERE changed = 1;
+CREATE INDEX tasks_end ON tasks (end_order, create_time, row) WHERE end_time IS NOT NULL
 ";
