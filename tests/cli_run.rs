@@ -7,7 +7,6 @@ mod support;
 
 use std::{
     fs,
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -16,7 +15,10 @@ use std::{
 use serde_json::json;
 use support::{PATIENCE, Server, ask, follow, get, taskwatch, to_the_end, value};
 use taskwatch::proto::{Task, task::State};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    net::TcpSocket,
+    time::{Instant, sleep},
+};
 
 fn run(url: &str, folder: &Path, flags: &[&str], command: &[&str]) -> Command {
     let mut run = taskwatch();
@@ -208,10 +210,13 @@ async fn it_works_on_while_the_server_restarts_and_catches_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_works_where_no_server_is() {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|at| at.local_addr()).expect("a port");
+    // Held, so that no other test's server gets it, and not listened at.
+    let held = TcpSocket::new_v4().expect("a socket");
+    held.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let nowhere = held.local_addr().expect("its address");
     let folder = tempfile::tempdir().expect("a directory");
     let flags = ["--wait-server", "0s"];
-    let url = format!("http://{free}");
+    let url = format!("http://{nowhere}");
     let child = run(&url, folder.path(), &flags, &["sh", "-c", "echo done; exit 4"]).spawn();
     let ran = done(child.expect("it starts")).await;
     assert_eq!((ran.status.code(), &*ran.stdout), (Some(4), &b"done\n"[..]));
