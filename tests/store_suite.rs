@@ -309,32 +309,83 @@ async fn retention_takes_the_task_and_later_its_request(db: Db) {
     assert!(reader.task(&name("alive"), false).await.expect("read").is_some());
 }
 
+/// What befalls the tasks of a list: some are left alone, held, over, or all of it with
+/// something of their own.
+fn courses(now: Timestamp) -> Vec<Vec<Event>> {
+    let update = |patch| Event::Update(Box::new(patch));
+    let ask = |state| update(Patch { state: Some(state), ..Patch::default() });
+    let weigh = |priority| update(Patch { priority: Some(priority), ..Patch::default() });
+    let label = || {
+        let labels = [("touched".to_owned(), "yes".to_owned())].into();
+        update(Patch { labels: Some(labels), ..Patch::default() })
+    };
+    let ends = |token, outcome| {
+        let report = report(token, None, None);
+        Event::Finish(Box::new(Finish { report, outcome }))
+    };
+    let succeeds = |token| ends(token, Outcome::Succeeded(Value::default()));
+    let fails = |token, permanent| {
+        let error = domain::Failure::new(domain::Code::UNKNOWN, "no luck");
+        ends(token, Outcome::Failed { error, permanent })
+    };
+    let later = Patch {
+        schedule_time: Some(Some(now.plus(Duration::from_secs(3_600)))),
+        ..Patch::default()
+    };
+    let kept = Patch { retention: Some(Some(Duration::from_secs(86_400))), ..Patch::default() };
+    vec![
+        vec![],
+        vec![grant(1)],
+        vec![grant(1), Event::Report(report(1, Some(1.0), None))],
+        vec![grant(1), succeeds(1)],
+        vec![grant(1), fails(1, true)],
+        vec![grant(1), fails(1, false)],
+        vec![grant(1), fails(1, false), grant(2)],
+        vec![grant(1), label()],
+        vec![grant(1), ask(State::Paused)],
+        vec![grant(1), ask(State::Cancelled)],
+        vec![grant(1), succeeds(1), label()],
+        vec![ask(State::Cancelled)],
+        vec![ask(State::Paused)],
+        vec![weigh(7)],
+        vec![weigh(7), grant(1)],
+        vec![weigh(-1), grant(1), succeeds(1)],
+        vec![weigh(1), weigh(0), grant(1)],
+        vec![update(later)],
+        vec![update(kept.clone())],
+        vec![update(kept), grant(1), succeeds(1)],
+    ]
+}
+
 /// Every order, with ties and times that are not set, page by page.
 async fn lists_come_whole_and_in_order(db: Db) {
     let (mut writer, reader) = store::open(db.url()).await.expect("opened");
     let now = reader.now().await.expect("a time");
-    let mut all = Vec::new();
-    for n in 0..40_u64 {
+    let (mut all, mut courses) = (Vec::new(), [courses(now), courses(now)].concat());
+    for (n, course) in (0_u64..).zip(&courses) {
         let mut new = new_task(&format!("t{n}"));
-        new.priority = i32::try_from(n % 3).unwrap() - 1;
+        new.kind = name(["work", "other"][usize::from(course.len() % 2 == 0)]);
+        new.queue = (n % 4 == 1).then(|| name("own"));
         new.labels = [("third".to_owned(), (n % 3).to_string())].into();
         all.push(created(&new, now.plus(Duration::from_micros(n / 4))));
     }
+    let ask = |state| Event::Update(Box::new(Patch { state: Some(state), ..Patch::default() }));
+    let own = [vec![], vec![], vec![ask(State::Running)], vec![ask(State::Cancelled)]];
+    for course in own {
+        let mut new = new_task(&format!("t{}", courses.len()));
+        new.kind = name("external");
+        new.queue = (courses.len() % 2 == 0).then(|| name("own"));
+        all.push(created(&new, now));
+        courses.push(course);
+    }
     create(&mut writer, all).await;
-    let cancel =
-        Event::Update(Box::new(Patch { state: Some(State::Cancelled), ..Patch::default() }));
-    for n in (0..40).step_by(5) {
-        happen(&mut writer, &reader, &format!("t{n}"), std::slice::from_ref(&cancel)).await;
+    for (n, course) in courses.iter().enumerate() {
+        happen(&mut writer, &reader, &format!("t{n}"), course).await;
     }
-    for (n, priority) in [(1, -1), (2, 0), (3, 0), (4, 1), (6, 0), (7, 7)] {
-        let change = Patch { priority: Some(priority), ..Patch::default() };
-        let change = Event::Update(Box::new(change));
-        happen(&mut writer, &reader, &format!("t{n}"), &[change]).await;
-    }
-    let changed = reader.task(&name("t1"), false).await.expect("read").expect("there").task;
+    let changed = reader.task(&name("t4"), false).await.expect("read").expect("there").task;
     let since = format!("update_time >= \"{}\"", changed.update_time);
     let mut tasks = Vec::new();
-    for n in 0..40 {
+    for n in 0..courses.len() {
         let found = reader.task(&name(&format!("t{n}")), false).await.expect("read");
         tasks.push(found.expect("there").task);
     }
@@ -361,8 +412,14 @@ async fn lists_come_whole_and_in_order(db: Db) {
             "priority > 5",
             "priority >= 0 AND NOT state = SUCCEEDED",
             "queue = \"default\"",
+            "queue = \"own\"",
+            "kind = \"work\"",
+            "kind = \"work\" AND queue = \"own\" AND state = QUEUED",
+            "kind = \"external\" AND queue = \"own\"",
             "state = QUEUED",
+            "state = RUNNING",
             "state = CANCELLED",
+            "state = SUCCEEDED AND kind = \"work\"",
             "state != QUEUED",
             &since,
             &format!("state = QUEUED AND {since}"),
@@ -374,14 +431,14 @@ async fn lists_come_whole_and_in_order(db: Db) {
                 filter: parsed,
                 order: Order { keys: keys.clone() },
                 after: None,
-                limit: 7,
+                limit: 9,
                 max_bytes: usize::MAX,
                 with_input: false,
             };
             let mut listed: Vec<Arc<Task>> = Vec::new();
             loop {
                 let page = reader.list(&query).await.expect("listed");
-                assert!(page.tasks.len() <= 7);
+                assert!(page.tasks.len() <= 9);
                 listed.extend(page.tasks.into_iter().map(|stored| stored.task));
                 if page.next.is_none() {
                     break;
@@ -401,6 +458,34 @@ async fn lists_come_whole_and_in_order(db: Db) {
                 "{keys:?} {filter}"
             );
         }
+    }
+}
+
+/// More than have a part of a list each.
+async fn lists_of_many_kinds_come_in_order(db: Db) {
+    let (mut writer, reader) = store::open(db.url()).await.expect("opened");
+    let now = reader.now().await.expect("a time");
+    let all = (0..150).map(|n| {
+        let mut new = new_task(&format!("t{n}"));
+        new.kind = name(&format!("kind-{}", (n * 7) % 150));
+        new.queue = (n % 2 == 0).then(|| name("even"));
+        created(&new, now.plus(Duration::from_micros(n)))
+    });
+    create(&mut writer, all.collect()).await;
+    for (filter, every) in [("", 1), ("state = QUEUED", 1), ("queue = \"even\"", 2)] {
+        let query = ListQuery {
+            filter: Filter::parse(filter).expect("a filter"),
+            order: Order::parse("create_time").expect("an order"),
+            after: None,
+            limit: 20,
+            max_bytes: usize::MAX,
+            with_input: false,
+        };
+        let page = reader.list(&query).await.expect("listed");
+        let listed: Vec<String> =
+            page.tasks.iter().map(|stored| stored.task.id.to_string()).collect();
+        let expected: Vec<String> = (0..20).map(|n| format!("t{}", n * every)).collect();
+        assert_eq!(listed, expected, "{filter}");
     }
 }
 
@@ -466,6 +551,7 @@ on_both! {
     leases_that_are_over,
     retention_takes_the_task_and_later_its_request,
     lists_come_whole_and_in_order,
+    lists_of_many_kinds_come_in_order,
     a_page_ends_before_it_is_too_long,
 }
 

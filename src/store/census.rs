@@ -35,10 +35,10 @@ const LANES: &str = "SELECT kind, queue, 1, count(*) FROM tasks WHERE due = 1 GR
      UNION ALL SELECT kind, queue, 1, count(*) FROM tasks WHERE due = 0 GROUP BY kind, queue \
      UNION ALL SELECT 'external', queue, 1, count(*) FROM tasks \
      WHERE kind = 'external' AND state = 1 GROUP BY queue \
-     UNION ALL SELECT kind, queue, 2, count(*) FROM tasks \
-     WHERE changed = 1 AND state IN (2, 4) GROUP BY kind, queue \
-     UNION ALL SELECT kind, queue, 3, count(*) FROM tasks \
-     WHERE changed = 1 AND state = 3 GROUP BY kind, queue";
+     UNION ALL SELECT t.kind, t.queue, t.state, count(*) FROM running r CROSS JOIN tasks t \
+     WHERE t.row = r.row AND t.phase + 0 = 0 GROUP BY t.kind, t.queue, t.state \
+     UNION ALL SELECT kind, queue, state, count(*) FROM tasks \
+     WHERE phase = 1 AND state IN (2, 3, 4) GROUP BY kind, queue, state";
 
 impl Reader {
     /// Counts.
@@ -58,7 +58,7 @@ impl Reader {
             let count = census.lanes.entry(lane).or_default();
             match state {
                 1 => count.queued += tasks,
-                2 => count.running += tasks,
+                2 | 4 => count.running += tasks,
                 _ => {}
             }
         }

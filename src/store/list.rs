@@ -5,13 +5,13 @@
 use std::{cmp::Ordering, collections::HashMap};
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection,
+    ConnectionTrait, DatabaseConnection, IsolationLevel, TransactionTrait,
     sea_query::{Condition, Expr, ExprTrait, Order as Sort, Query, SelectStatement, UnionType},
 };
 
 use super::{
     Cursor, ListQuery, Page, StoreError, Stored, filter,
-    parts::{Part, parts},
+    parts::{Part, by_kind, kinds, parts},
     rows::{COLUMNS, from, stored},
     statements::{in_time, is_postgres, lists, query},
     transaction::inputs,
@@ -52,9 +52,27 @@ pub(super) async fn page(db: &DatabaseConnection, list: &ListQuery) -> Result<Pa
 
 /// Where the rows of a page are, and of one more where there is one.
 async fn rows(db: &DatabaseConnection, list: &ListQuery) -> Result<Vec<Cursor>, StoreError> {
-    let keys = &list.order.keys;
     let parts = parts(list);
-    let Some(select) = statement(&parts, list) else { return Ok(Vec::new()) };
+    if !parts.iter().any(Part::is_of_all_kinds) {
+        return found(db, &parts, list).await;
+    }
+    // No task must be between the look at the kinds and the one at the tasks.
+    let isolation = is_postgres(db).then_some(IsolationLevel::RepeatableRead);
+    let snapshot = in_time(async { Ok(db.begin_with_config(isolation, None).await?) }).await?;
+    let parts = by_kind(parts, &kinds(&snapshot).await?);
+    let found = found(&snapshot, &parts, list).await?;
+    in_time(async { Ok(snapshot.commit().await?) }).await?;
+    Ok(found)
+}
+
+/// Those rows of these parts.
+async fn found(
+    db: &impl ConnectionTrait,
+    parts: &[Part],
+    list: &ListQuery,
+) -> Result<Vec<Cursor>, StoreError> {
+    let keys = &list.order.keys;
+    let Some(select) = statement(parts, list, is_postgres(db)) else { return Ok(Vec::new()) };
     let found = in_time(async { Ok(db.query_all(&select).await?) }).await?;
     let mut rows = Vec::with_capacity(found.len());
     for row in found {
@@ -88,8 +106,9 @@ async fn rows(db: &DatabaseConnection, list: &ListQuery) -> Result<Vec<Cursor>, 
 
 /// The first rows of each part, as one statement, so that no task is between two of them.
 /// None where all of them come before the page.
-fn statement(parts: &[Part], list: &ListQuery) -> Option<SelectStatement> {
-    let mut selects: Vec<_> = parts.iter().filter_map(|part| select(*part, list)).collect();
+fn statement(parts: &[Part], list: &ListQuery, postgres: bool) -> Option<SelectStatement> {
+    let mut selects: Vec<_> =
+        parts.iter().filter_map(|part| select(part, list, postgres)).collect();
     if selects.len() < 2 {
         return selects.pop();
     }
@@ -112,16 +131,14 @@ const fn in_direction(order: Ordering, direction: Direction) -> Ordering {
 }
 
 /// The first rows of a part. None where all of it comes before the page.
-fn select(part: Part, list: &ListQuery) -> Option<SelectStatement> {
+fn select(part: &Part, list: &ListQuery, postgres: bool) -> Option<SelectStatement> {
     let keys = &list.order.keys;
     let mut select = Query::select();
     select
         .column(("tasks", "row"))
         .from("tasks")
-        .cond_where(filter::condition(&list.filter, &|column| part.column(column)));
-    if let Some(condition) = part.condition() {
-        select.and_where(Expr::cust(condition));
-    }
+        .cond_where(filter::condition(&list.filter, &|column| part.column(column)))
+        .cond_where(part.condition(postgres));
     // With a label that must be there, the list runs along that label's index.
     let label = list.filter.required_label();
     if let Some((key, value)) = label {
@@ -134,11 +151,11 @@ fn select(part: Part, list: &ListQuery) -> Option<SelectStatement> {
         );
     }
     let along_label = label.is_some() && keys.iter().all(|(key, _)| *key == OrderKey::CreateTime);
-    let key = |part: Part, key: OrderKey| {
+    let key = |part: &Part, key: OrderKey| {
         if along_label { Expr::col(("labels", "create_time")) } else { part.key(key) }
     };
     for (each, _) in keys {
-        select.expr(key(Part::All, *each));
+        select.expr(key(&Part::All, *each));
     }
     let row = Expr::col((if along_label { "labels" } else { "tasks" }, "row"));
     let mut sorted: Vec<(Expr, Direction)> =
@@ -152,7 +169,8 @@ fn select(part: Part, list: &ListQuery) -> Option<SelectStatement> {
     // Few can match a range of names, or have changed since: they are found by that, then
     // sorted. As an expression the key is no reason to run along its index instead.
     let by_creation = !matches!(keys.first(), Some((key, _)) if *key != OrderKey::CreateTime);
-    let recent = part == Part::Changed && by_creation && list.filter.requires_recent_change();
+    let by_update = matches!(part, Part::Other | Part::Ended);
+    let recent = by_update && by_creation && list.filter.requires_recent_change();
     let is_sorted = recent || list.filter.has_name_range();
     let is_same = keys.iter().map(|(key, _)| part.same(*key).is_some()).chain([false]);
     for ((key, direction), is_same) in sorted.into_iter().zip(is_same) {
@@ -172,7 +190,7 @@ fn select(part: Part, list: &ListQuery) -> Option<SelectStatement> {
 /// Leaves what comes behind the cursor. False where nothing of this part does.
 fn go_on(
     select: &mut SelectStatement,
-    part: Part,
+    part: &Part,
     keys: &[(OrderKey, Direction)],
     sorted: &[(Expr, Direction)],
     Cursor { keys: values, row }: &Cursor,

@@ -1,23 +1,83 @@
-//! What a list is made of: parts of the tasks, of which each has an index in its order. New
-//! tasks are in few indexes, since every one of them would pay for each.
+//! What a list is made of: parts of the tasks, of which each has an index in its order.
+//!
+//! An index costs every task that enters it. Most tasks are new, then held by a worker, then
+//! over, and are never touched by hand: of those the new and the held ones are in one index
+//! for lists, and what all of them have in common is left out of the others. The column
+//! `phase` says which a task is; `write` keeps it.
 
-use sea_orm::sea_query::Expr;
+use sea_orm::{
+    DatabaseTransaction,
+    sea_query::{Condition, Expr, ExprTrait},
+};
 
-use super::{ListQuery, rows::state_sql};
-use crate::domain::{OrderKey, State};
+use super::{ListQuery, Name, StoreError, pick::name, rows::state_sql, statements::query};
+use crate::domain::{EXTERNAL, OrderKey, State, Status, Task};
 
-/// Some of the tasks: each part has an index in the order of a list.
+/// The column `phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// QUEUED as it was created, to be handed out at once, or held under a lease; of priority 0.
+    Fresh = 0,
+    /// All that is neither of the others.
+    Other = 1,
+    /// Over and untouched since; of priority 0, with no retention of its own.
+    Ended = 2,
+}
+
+impl Phase {
+    pub(super) fn of(task: &Task) -> Self {
+        let is_new = task.status == Status::Queued
+            && task.update_time == task.create_time
+            && task.ready_time == task.create_time;
+        let is_left = task.end_time() == Some(task.update_time) && task.retention.is_none();
+        match task.priority {
+            0 if is_new || task.lease().is_some() => Self::Fresh,
+            0 if is_left => Self::Ended,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Some of the tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     All,
-    /// As they were created, in that order: QUEUED, of priority 0.
-    New,
-    /// All others.
-    Changed,
+    /// Fresh ones of a kind, in the order of their creation; of all kinds only sorted.
+    Fresh(Fresh, Option<Name>),
+    /// Fresh ones that are held: as many as there are leases, to be sorted.
+    Held,
+    Other,
     /// Of these the ones in this state, in the order of their creation.
-    State(State),
+    OtherIn(State),
+    OtherEnded,
+    /// In the order of their ends.
     Ended,
+    /// In the order of their creation.
+    EndedIn(State),
+    /// Other and ended ones, for those of a kind or a queue.
+    NotFresh,
 }
+
+/// Which fresh ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fresh {
+    All,
+    /// Those that nobody holds.
+    New,
+    /// Of these the ones of a queue.
+    NewIn(Name),
+}
+
+/// Kinds of which each gets a part of its own. Of more than these all are sorted.
+const KINDS: usize = 100;
+
+/// The kinds of fresh tasks, from one to the next along their index.
+const FRESH_KINDS: &str = "WITH RECURSIVE fresh(kind) AS ( \
+         SELECT min(kind) FROM tasks WHERE phase = 0 \
+         UNION ALL \
+         SELECT (SELECT min(t.kind) FROM tasks t WHERE t.phase = 0 AND t.kind > fresh.kind) \
+         FROM fresh WHERE fresh.kind IS NOT NULL) \
+     SELECT kind FROM fresh WHERE kind IS NOT NULL LIMIT $1";
 
 /// The parts that a list is made of.
 pub(super) fn parts(list: &ListQuery) -> Vec<Part> {
@@ -26,62 +86,158 @@ pub(super) fn parts(list: &ListQuery) -> Vec<Part> {
     if filter.required_label().is_some() || filter.has_name_range() {
         return vec![Part::All];
     }
-    let by_change = vec![Part::New, Part::Changed];
-    match list.order.keys.first() {
-        Some((OrderKey::UpdateTime | OrderKey::Priority, _)) => by_change,
-        Some((OrderKey::EndTime, _)) => {
-            let live = State::ALL.into_iter().filter(|state| !state.is_terminal()).map(Part::State);
-            [Part::New, Part::Ended].into_iter().chain(live).collect()
+    let (kind, queue) = (filter.required_kind(), filter.required_queue());
+    let fresh = |which| Part::Fresh(which, kind.clone());
+    let (terminal, live): (Vec<State>, Vec<State>) =
+        State::ALL.into_iter().partition(|state| state.is_terminal());
+    // Fresh and ended ones are all of one priority: they go by another key.
+    let mut keys = list.order.keys.iter().map(|(key, _)| *key);
+    let by_priority = keys.clone().next() == Some(OrderKey::Priority);
+    let key = keys.find(|key| *key != OrderKey::Priority).unwrap_or(OrderKey::CreateTime);
+    let recent = key == OrderKey::CreateTime && filter.requires_recent_change();
+    let (mut parts, other) = match (key, filter.required_state()) {
+        (OrderKey::EndTime, _) => {
+            let other = live.into_iter().map(Part::OtherIn).chain([Part::OtherEnded]);
+            (vec![fresh(Fresh::All), Part::Ended], other.collect())
         }
-        Some((OrderKey::CreateTime, _)) | None if filter.requires_recent_change() => by_change,
-        Some((OrderKey::CreateTime, _)) | None => match filter.required_state() {
-            Some(State::Queued) => vec![Part::New, Part::State(State::Queued)],
-            Some(state) => vec![Part::State(state)],
-            None if filter.requires_kind_or_queue() => vec![Part::All],
-            None => by_change,
+        (key, _) if key == OrderKey::UpdateTime || recent => {
+            (vec![fresh(Fresh::New), Part::Held, Part::Ended], vec![Part::Other])
+        }
+        (_, Some(State::Queued)) => {
+            let new = queue.map_or(Fresh::New, Fresh::NewIn);
+            (vec![fresh(new)], vec![Part::OtherIn(State::Queued)])
+        }
+        (_, Some(state)) if state.is_terminal() => {
+            (vec![Part::EndedIn(state)], vec![Part::OtherIn(state)])
+        }
+        (_, Some(state)) => (vec![Part::Held], vec![Part::OtherIn(state)]),
+        (_, None) => match queue {
+            Some(queue) if !by_priority => {
+                (vec![fresh(Fresh::NewIn(queue)), Part::Held], vec![Part::NotFresh])
+            }
+            None if !by_priority && kind.is_some() => {
+                (vec![fresh(Fresh::All)], vec![Part::NotFresh])
+            }
+            _ => {
+                let ended = terminal.into_iter().map(Part::EndedIn);
+                ([fresh(Fresh::All)].into_iter().chain(ended).collect(), vec![Part::Other])
+            }
         },
+    };
+    parts.extend(if by_priority { vec![Part::Other] } else { other });
+    parts
+}
+
+/// Kinds of fresh tasks, as far as a list can be told by them: none where they are too many.
+pub(super) async fn kinds(db: &DatabaseTransaction) -> Result<Vec<Name>, StoreError> {
+    let limit = i64::try_from(KINDS + 1).unwrap_or(i64::MAX);
+    let found = query(db, FRESH_KINDS, [limit.into()]).await?;
+    if found.len() > KINDS {
+        return Ok(Vec::new());
     }
+    found.iter().map(|row| name(&row.try_get_by_index::<String>(0)?)).collect()
+}
+
+/// The same, with a part for each of these kinds in place of one for all.
+pub(super) fn by_kind(parts: Vec<Part>, kinds: &[Name]) -> Vec<Part> {
+    let each = |part| {
+        if let Part::Fresh(which, None) = &part
+            && !kinds.is_empty()
+        {
+            kinds.iter().map(|kind| Part::Fresh(which.clone(), Some(kind.clone()))).collect()
+        } else {
+            vec![part]
+        }
+    };
+    parts.into_iter().flat_map(each).collect()
 }
 
 impl Part {
-    /// As its index says it, to the letter.
-    pub(super) fn condition(self) -> Option<String> {
+    /// Whether it is better told kind by kind.
+    pub(super) const fn is_of_all_kinds(&self) -> bool {
+        matches!(self, Self::Fresh(_, None))
+    }
+
+    /// What its index asks for is said as the index says it, to the letter. `phase + 0` keeps
+    /// an index of that part from being taken for a better one.
+    pub(super) fn condition(&self, postgres: bool) -> Condition {
+        let is = |sql: &str| Condition::all().add(Expr::cust(sql.to_owned()));
+        let equals = |name: &'static str, value: &Name| {
+            Expr::col(("tasks", name)).eq(value.as_str().to_owned())
+        };
         match self {
-            Self::All => None,
-            Self::New => Some("changed = 0".to_owned()),
-            Self::Changed => Some("changed = 1".to_owned()),
-            Self::State(state) => Some(format!("changed = 1 AND state = {}", state.number())),
-            Self::Ended => Some("end_time IS NOT NULL".to_owned()),
+            Self::All => Condition::all(),
+            Self::Fresh(Fresh::NewIn(queue), Some(kind)) if kind.as_str() == EXTERNAL => {
+                is("kind = 'external' AND state = 1 AND phase + 0 = 0").add(equals("queue", queue))
+            }
+            Self::Fresh(Fresh::NewIn(queue), Some(kind)) => {
+                is("due = 1 AND priority = 0 AND phase + 0 = 0")
+                    .add(equals("kind", kind))
+                    .add(equals("queue", queue))
+            }
+            Self::Fresh(which, kind) => {
+                let new = !matches!(which, Fresh::All);
+                is("phase = 0")
+                    .add_option(kind.as_ref().map(|kind| equals("kind", kind)))
+                    .add_option(new.then(|| Expr::cust("state = 1")))
+            }
+            Self::Held if postgres => {
+                is("phase + 0 = 0 AND tasks.row = ANY(ARRAY(SELECT row FROM running))")
+            }
+            Self::Held => is("phase + 0 = 0 AND tasks.row IN (SELECT row FROM running)"),
+            Self::Other => is("phase = 1"),
+            Self::OtherIn(state) => is(&format!("phase = 1 AND state = {}", state.number())),
+            Self::OtherEnded => is("phase = 1 AND end_time IS NOT NULL"),
+            Self::Ended => is("phase = 2"),
+            Self::EndedIn(state) => is(&format!("phase = 2 AND state = {}", state.number())),
+            Self::NotFresh => is("phase >= 1"),
         }
     }
 
     /// What this key is for all of them, where it is the same.
-    pub(super) fn same(self, key: OrderKey) -> Option<i64> {
+    pub(super) fn same(&self, key: OrderKey) -> Option<i64> {
         match (self, key) {
-            (Self::New, OrderKey::Priority) => Some(0),
-            (Self::New, OrderKey::EndTime) => Some(-i64::MAX),
-            (Self::State(state), OrderKey::EndTime) if !state.is_terminal() => Some(-i64::MAX),
+            (Self::Fresh(..) | Self::Held | Self::Ended | Self::EndedIn(_), OrderKey::Priority) => {
+                Some(0)
+            }
+            (Self::Fresh(..) | Self::Held, OrderKey::EndTime) => Some(-i64::MAX),
+            (Self::OtherIn(state), OrderKey::EndTime) if !state.is_terminal() => Some(-i64::MAX),
             _ => None,
         }
     }
 
     /// What stands for a column of `tasks`.
-    pub(super) fn column(self, name: &'static str) -> Expr {
+    pub(super) fn column(&self, name: &'static str) -> Expr {
+        let column = |name: &'static str| Expr::col(("tasks", name));
         match (self, name) {
-            (Self::New, "priority") => Expr::val(0),
-            (Self::New, "state") => Expr::val(state_sql(State::Queued)),
-            (Self::State(state), "state") => Expr::val(state_sql(state)),
-            (Self::New, "update_time") => Expr::col(("tasks", "create_time")),
-            _ => Expr::col(("tasks", name)),
+            (_, "priority") if self.same(OrderKey::Priority).is_some() => Expr::val(0),
+            (Self::Fresh(Fresh::New | Fresh::NewIn(_), _), "state") => {
+                Expr::val(state_sql(State::Queued))
+            }
+            (Self::OtherIn(state) | Self::EndedIn(state), "state") => Expr::val(state_sql(*state)),
+            // All three are when it was created; which one is in its index differs.
+            (Self::Fresh(Fresh::NewIn(_), Some(kind)), "create_time" | "update_time")
+                if kind.as_str() != EXTERNAL =>
+            {
+                column("ready_time")
+            }
+            (Self::Fresh(Fresh::New | Fresh::NewIn(_), _), "update_time") => column("create_time"),
+            (Self::Ended | Self::EndedIn(_), "update_time") => column("end_time"),
+            _ => column(name),
         }
     }
 
+    const fn is_ended(&self) -> bool {
+        matches!(self, Self::Ended | Self::EndedIn(_) | Self::OtherEnded)
+    }
+
     /// What is sorted by.
-    pub(super) fn key(self, key: OrderKey) -> Expr {
+    pub(super) fn key(&self, key: OrderKey) -> Expr {
         match (self.same(key), key) {
             (Some(same), _) => Expr::val(same),
             (None, OrderKey::CreateTime) => self.column("create_time"),
             (None, OrderKey::UpdateTime) => self.column("update_time"),
+            (None, OrderKey::EndTime) if self.is_ended() => self.column("end_time"),
             (None, OrderKey::EndTime) => self.column("end_order"),
             (None, OrderKey::Priority) => self.column("priority"),
         }

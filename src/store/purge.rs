@@ -13,7 +13,9 @@ use crate::domain::limits::REQUEST_ID_KEPT;
 /// Rows whose retention is over: `$1` is the present time, `$2` that less the
 /// retention of tasks that name none.
 pub(super) const EXPIRED: &str = "SELECT row FROM tasks \
-     WHERE retention IS NULL AND end_time IS NOT NULL AND end_time <= $2 \
+     WHERE phase = 2 AND end_time <= $2 \
+     UNION ALL SELECT row FROM tasks \
+     WHERE phase = 1 AND retention IS NULL AND end_time IS NOT NULL AND end_time <= $2 \
      UNION ALL SELECT row FROM tasks \
      WHERE retention IS NOT NULL AND end_time IS NOT NULL AND end_time + retention <= $1";
 

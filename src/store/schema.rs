@@ -15,6 +15,7 @@ impl MigratorTrait for Migrator {
             // What several replicas tell one another.
             Step { name: "m0002_replicas", both: "", postgres: REPLICAS },
             Step { name: "m0003_new", both: NEW, postgres: "" },
+            Step { name: "m0004_phases", both: PHASES, postgres: "" },
         ];
         steps.into_iter().map(|step| Box::new(step) as Box<dyn MigrationTrait>).collect()
     }
@@ -221,10 +222,7 @@ ALTER TABLE attempts SET (autovacuum_vacuum_scale_factor = 0.02);
 ALTER TABLE requests SET (autovacuum_vacuum_scale_factor = 0.02)
 ";
 
-/// `changed` is 0 where a task is as it was created, with nothing of its own to sort by but
-/// when that was: it is in none of the indexes of what changes, for which every new task would
-/// pay, and in one of its own. A column, since an index is written again with every change of
-/// what its condition reads. `write` keeps it, and `parts` relies on it.
+/// `changed` was 0 where a task is as it was created.
 const NEW: &str = "
 ALTER TABLE tasks ADD COLUMN changed SMALLINT NOT NULL DEFAULT 0;
 UPDATE tasks SET changed = 1
@@ -240,4 +238,42 @@ CREATE INDEX tasks_update ON tasks (update_time, row) WHERE changed = 1;
 CREATE INDEX tasks_priority ON tasks (priority, create_time, row) WHERE changed = 1;
 CREATE INDEX tasks_state ON tasks (state, create_time, row) WHERE changed = 1;
 CREATE INDEX tasks_end ON tasks (end_order, create_time, row) WHERE end_time IS NOT NULL
+";
+
+/// In which indexes for lists a task is: see `parts`. A column, since an index is written again
+/// with every change of what its condition reads.
+const PHASES: &str = "
+DROP INDEX tasks_new;
+DROP INDEX tasks_create;
+DROP INDEX tasks_update;
+DROP INDEX tasks_priority;
+DROP INDEX tasks_state;
+DROP INDEX tasks_end;
+DROP INDEX tasks_kind;
+DROP INDEX tasks_queue;
+DROP INDEX tasks_external;
+DROP INDEX tasks_retention;
+ALTER TABLE tasks RENAME COLUMN changed TO phase;
+UPDATE tasks SET phase = CASE
+    WHEN priority <> 0 THEN 1
+    WHEN lease_token IS NOT NULL THEN 0
+    WHEN state = 1 AND update_time = create_time AND ready_time = create_time THEN 0
+    WHEN end_time = update_time AND retention IS NULL THEN 2
+    ELSE 1
+END;
+CREATE INDEX tasks_fresh ON tasks (kind, create_time, row) WHERE phase = 0;
+CREATE INDEX tasks_external ON tasks (queue, create_time, row)
+    WHERE kind = 'external' AND state = 1;
+CREATE INDEX tasks_create ON tasks (create_time, row) WHERE phase = 1;
+CREATE INDEX tasks_update ON tasks (update_time, row) WHERE phase = 1;
+CREATE INDEX tasks_priority ON tasks (priority, create_time, row) WHERE phase = 1;
+CREATE INDEX tasks_state ON tasks (state, create_time, row) WHERE phase = 1;
+CREATE INDEX tasks_end ON tasks (end_time, create_time, row)
+    WHERE phase = 1 AND end_time IS NOT NULL;
+CREATE INDEX tasks_retention ON tasks (end_time)
+    WHERE phase = 1 AND retention IS NULL AND end_time IS NOT NULL;
+CREATE INDEX tasks_ended ON tasks (end_time, create_time, row) WHERE phase = 2;
+CREATE INDEX tasks_ended_state ON tasks (state, create_time, row) WHERE phase = 2;
+CREATE INDEX tasks_kind ON tasks (kind, create_time, row) WHERE phase >= 1;
+CREATE INDEX tasks_queue ON tasks (queue, create_time, row) WHERE phase >= 1
 ";

@@ -8,13 +8,14 @@ use sea_orm::Value as Sql;
 use super::{
     Changes, Created, StoreError, Stored, Task, Timestamp, Transaction,
     dml::Row,
+    parts::Phase,
     rows::{
         due_sql, failure_sql, labels_sql, object_sql, progress_sql, queue_sql, span_sql, state_sql,
         time_sql,
     },
     statements::is_null,
 };
-use crate::domain::{Lease, State, TimeLimit};
+use crate::domain::{Lease, TimeLimit};
 
 /// Numbers that are taken ahead, so that few transactions ask for some.
 const NUMBERS: i64 = 1_000;
@@ -26,7 +27,7 @@ const CREATED: &[&str] = &[
     "kind",
     "queue",
     "queue_set",
-    "changed",
+    "phase",
     "ready_time",
     "due",
     "create_time",
@@ -36,7 +37,7 @@ const CREATED: &[&str] = &[
 /// What changes with a task's state.
 const STATE: &[&str] = &[
     "state",
-    "changed",
+    "phase",
     "ready_time",
     "due",
     "start_time",
@@ -125,7 +126,7 @@ impl Transaction<'_> {
                 task.kind.as_str().into(),
                 queue_sql(task),
                 i16::from(task.queue.is_some()).into(),
-                changed_sql(task),
+                phase_sql(task),
                 task.ready_time.micros().into(),
                 due,
                 create_time.into(),
@@ -315,11 +316,8 @@ fn settings(task: &Task) -> Row {
     ]
 }
 
-/// Whether anything is not as in a new task that lists can sort by.
-fn changed_sql(task: &Task) -> Sql {
-    let is_new =
-        task.state() == State::Queued && task.priority == 0 && task.update_time == task.create_time;
-    i16::from(!is_new).into()
+fn phase_sql(task: &Task) -> Sql {
+    (Phase::of(task) as i16).into()
 }
 
 /// The values of [`STATE`].
@@ -334,7 +332,7 @@ fn state(task: &Task, now: Timestamp) -> Row {
     let end_time = task.end_time();
     vec![
         state_sql(task.state()).into(),
-        changed_sql(task),
+        phase_sql(task),
         task.ready_time.micros().into(),
         due_sql(task, now),
         time_sql(task.start_time),

@@ -12,7 +12,7 @@ mod text;
 
 use std::cmp::Ordering;
 
-use super::{Error, State, Task, TaskId, Timestamp};
+use super::{Error, Name, State, Task, TaskId, Timestamp};
 
 /// A checked filter. An empty one matches every task. Equal filters mean the same;
 /// order and repetition of what AND and OR join make no difference.
@@ -155,10 +155,20 @@ impl Filter {
         })
     }
 
-    /// Whether only tasks of one kind, or of one queue, can match.
-    pub fn requires_kind_or_queue(&self) -> bool {
-        self.required().any(|test| {
-            matches!(test, Test::Text(TextField::Kind | TextField::Queue, Comparison::Equal, _))
+    /// The kind of every task that matches, where there is one such.
+    pub fn required_kind(&self) -> Option<Name> {
+        self.required_name(TextField::Kind)
+    }
+
+    /// The queue of every task that matches, where there is one such.
+    pub fn required_queue(&self) -> Option<Name> {
+        self.required_name(TextField::Queue)
+    }
+
+    fn required_name(&self, field: TextField) -> Option<Name> {
+        self.required().find_map(|test| {
+            let Test::Text(of, Comparison::Equal, value) = test else { return None };
+            Name::new(value).filter(|_| *of == field)
         })
     }
 

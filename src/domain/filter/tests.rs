@@ -172,17 +172,19 @@ fn a_label_that_all_must_have() {
 fn what_is_asked_of_all() {
     let of = |text: &str| {
         let filter = Filter::parse(text).unwrap();
-        let kind = filter.requires_kind_or_queue();
-        (filter.required_state(), kind, filter.requires_recent_change())
+        let (kind, queue) = (filter.required_kind(), filter.required_queue());
+        (filter.required_state(), kind, queue, filter.requires_recent_change())
     };
-    assert_eq!(of(""), (None, false, false));
-    assert_eq!(of("state = QUEUED"), (Some(State::Queued), false, false));
-    assert_eq!(of("state = FAILED AND kind = \"a\""), (Some(State::Failed), true, false));
-    assert_eq!(of("state != QUEUED AND NOT queue = \"a\""), (None, false, false));
-    assert_eq!(of("state = QUEUED OR kind = \"a\""), (None, false, false));
+    let a = || Name::new("a");
+    assert_eq!(of(""), (None, None, None, false));
+    assert_eq!(of("state = QUEUED"), (Some(State::Queued), None, None, false));
+    assert_eq!(of("state = FAILED AND kind = \"a\""), (Some(State::Failed), a(), None, false));
+    assert_eq!(of("state != QUEUED AND NOT queue = \"a\""), (None, None, None, false));
+    assert_eq!(of("state = QUEUED OR kind = \"a\""), (None, None, None, false));
+    assert_eq!(of("kind > \"a\" AND queue = \"?\""), (None, None, None, false));
     let time = "\"2026-01-01T00:00:00Z\"";
-    assert_eq!(of(&format!("queue = \"a\" AND update_time > {time}")), (None, true, true));
-    assert_eq!(of(&format!("update_time < {time}")), (None, false, false));
+    assert_eq!(of(&format!("queue = \"a\" AND update_time > {time}")), (None, None, a(), true));
+    assert_eq!(of(&format!("update_time < {time}")), (None, None, None, false));
 }
 
 /// Values that meet, and odd ones.
