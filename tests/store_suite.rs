@@ -378,6 +378,11 @@ async fn lists_come_whole_and_in_order(db: Db) {
         all.push(created(&new, now));
         courses.push(course);
     }
+    // By a clock that has gone back since.
+    let Event::Update(label) = &courses[7][1] else { panic!("a label") };
+    let ahead = now.plus(Duration::from_secs(600));
+    all.push(created(&new_task(&format!("t{}", courses.len())), ahead));
+    courses.push(vec![Event::Update(label.clone())]);
     create(&mut writer, all).await;
     for (n, course) in courses.iter().enumerate() {
         happen(&mut writer, &reader, &format!("t{n}"), course).await;
@@ -420,6 +425,10 @@ async fn lists_come_whole_and_in_order(db: Db) {
             "state = RUNNING",
             "state = CANCELLED",
             "state = SUCCEEDED AND kind = \"work\"",
+            "state = SUCCEEDED OR state = FAILED OR state = CANCELLED",
+            "NOT state = SUCCEEDED AND kind = \"other\"",
+            "state = QUEUED AND state = RUNNING",
+            "kind = \"no name\"",
             "state != QUEUED",
             &since,
             &format!("state = QUEUED AND {since}"),

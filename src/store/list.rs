@@ -59,7 +59,7 @@ async fn rows(db: &DatabaseConnection, list: &ListQuery) -> Result<Vec<Cursor>, 
     // No task must be between the look at the kinds and the one at the tasks.
     let isolation = is_postgres(db).then_some(IsolationLevel::RepeatableRead);
     let snapshot = in_time(async { Ok(db.begin_with_config(isolation, None).await?) }).await?;
-    let parts = by_kind(parts, &kinds(&snapshot).await?);
+    let parts = by_kind(parts, &kinds(&snapshot, &list.filter).await?);
     let found = found(&snapshot, &parts, list).await?;
     in_time(async { Ok(snapshot.commit().await?) }).await?;
     Ok(found)

@@ -10,13 +10,13 @@ use sea_orm::{
     sea_query::{Condition, Expr, ExprTrait},
 };
 
-use super::{ListQuery, Name, StoreError, pick::name, rows::state_sql, statements::query};
-use crate::domain::{EXTERNAL, OrderKey, State, Status, Task};
+use super::{ListQuery, StoreError, rows::state_sql, statements::query};
+use crate::domain::{EXTERNAL, Filter, OrderKey, State, Status, Task};
 
 /// The column `phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// QUEUED as it was created, to be handed out at once, or held under a lease; of priority 0.
+    /// QUEUED as it was created, not for later; or held under a lease; of priority 0.
     Fresh = 0,
     /// All that is neither of the others.
     Other = 1,
@@ -43,7 +43,7 @@ impl Phase {
 pub(super) enum Part {
     All,
     /// Fresh ones of a kind, in the order of their creation; of all kinds only sorted.
-    Fresh(Fresh, Option<Name>),
+    Fresh(Fresh, Option<String>),
     /// Fresh ones that are held: as many as there are leases, to be sorted.
     Held,
     Other,
@@ -65,17 +65,22 @@ pub(super) enum Fresh {
     /// Those that nobody holds.
     New,
     /// Of these the ones of a queue.
-    NewIn(Name),
+    NewIn(String),
 }
 
 /// Kinds of which each gets a part of its own. Of more than these all are sorted.
 const KINDS: usize = 100;
+/// Parameters of the parts of kinds: SQLite takes 32,766 in a statement.
+const PARAMETERS: usize = 10_000;
+/// Of one, without those of the filter: some for the kind, the queue, the cursor and the limit.
+const PARAMETERS_OF_PART: usize = 20;
 
-/// The kinds of fresh tasks, from one to the next along their index.
+/// The kinds of fresh tasks, from one to the next along their index; downwards, where the
+/// newest tasks of each come first, and not what is over.
 const FRESH_KINDS: &str = "WITH RECURSIVE fresh(kind) AS ( \
-         SELECT min(kind) FROM tasks WHERE phase = 0 \
+         SELECT max(kind) FROM tasks WHERE phase = 0 \
          UNION ALL \
-         SELECT (SELECT min(t.kind) FROM tasks t WHERE t.phase = 0 AND t.kind > fresh.kind) \
+         SELECT (SELECT max(t.kind) FROM tasks t WHERE t.phase = 0 AND t.kind < fresh.kind) \
          FROM fresh WHERE fresh.kind IS NOT NULL) \
      SELECT kind FROM fresh WHERE kind IS NOT NULL LIMIT $1";
 
@@ -86,60 +91,77 @@ pub(super) fn parts(list: &ListQuery) -> Vec<Part> {
     if filter.required_label().is_some() || filter.has_name_range() {
         return vec![Part::All];
     }
+    let states: Vec<State> =
+        State::ALL.into_iter().filter(|state| filter.can_match(*state)).collect();
+    if states.is_empty() {
+        return Vec::new();
+    }
+    let (ended, live): (Vec<State>, Vec<State>) =
+        states.iter().partition(|state| state.is_terminal());
     let (kind, queue) = (filter.required_kind(), filter.required_queue());
-    let fresh = |which| Part::Fresh(which, kind.clone());
-    let (terminal, live): (Vec<State>, Vec<State>) =
-        State::ALL.into_iter().partition(|state| state.is_terminal());
     // Fresh and ended ones are all of one priority: they go by another key.
     let mut keys = list.order.keys.iter().map(|(key, _)| *key);
     let by_priority = keys.clone().next() == Some(OrderKey::Priority);
     let key = keys.find(|key| *key != OrderKey::Priority).unwrap_or(OrderKey::CreateTime);
-    let recent = key == OrderKey::CreateTime && filter.requires_recent_change();
-    let (mut parts, other) = match (key, filter.required_state()) {
-        (OrderKey::EndTime, _) => {
-            let other = live.into_iter().map(Part::OtherIn).chain([Part::OtherEnded]);
-            (vec![fresh(Fresh::All), Part::Ended], other.collect())
+    let by_creation = key == OrderKey::CreateTime;
+    let by_update = key == OrderKey::UpdateTime || by_creation && filter.requires_recent_change();
+
+    let queued = live.contains(&State::Queued);
+    let held = live.len() > usize::from(queued);
+    let queue = queue.filter(|_| by_creation);
+    let mut parts = Vec::new();
+    let mut fresh = |which| parts.push(Part::Fresh(which, kind.map(ToOwned::to_owned)));
+    if queued && held && !by_update && queue.is_none() {
+        fresh(Fresh::All);
+    } else {
+        if queued {
+            fresh(queue.map_or(Fresh::New, |queue| Fresh::NewIn(queue.to_owned())));
         }
-        (key, _) if key == OrderKey::UpdateTime || recent => {
-            (vec![fresh(Fresh::New), Part::Held, Part::Ended], vec![Part::Other])
-        }
-        (_, Some(State::Queued)) => {
-            let new = queue.map_or(Fresh::New, Fresh::NewIn);
-            (vec![fresh(new)], vec![Part::OtherIn(State::Queued)])
-        }
-        (_, Some(state)) if state.is_terminal() => {
-            (vec![Part::EndedIn(state)], vec![Part::OtherIn(state)])
-        }
-        (_, Some(state)) => (vec![Part::Held], vec![Part::OtherIn(state)]),
-        (_, None) => match queue {
-            Some(queue) if !by_priority => {
-                (vec![fresh(Fresh::NewIn(queue)), Part::Held], vec![Part::NotFresh])
-            }
-            None if !by_priority && kind.is_some() => {
-                (vec![fresh(Fresh::All)], vec![Part::NotFresh])
-            }
-            _ => {
-                let ended = terminal.into_iter().map(Part::EndedIn);
-                ([fresh(Fresh::All)].into_iter().chain(ended).collect(), vec![Part::Other])
-            }
-        },
-    };
-    parts.extend(if by_priority { vec![Part::Other] } else { other });
+        parts.extend(held.then_some(Part::Held));
+    }
+    let any_ended = !ended.is_empty();
+    if by_update {
+        parts.extend(any_ended.then_some(Part::Ended));
+        parts.push(Part::Other);
+        return parts;
+    }
+    if by_creation && !by_priority && states.len() > 1 && (kind.is_some() || queue.is_some()) {
+        parts.push(Part::NotFresh);
+        return parts;
+    }
+    if by_creation {
+        parts.extend(ended.iter().copied().map(Part::EndedIn));
+    } else {
+        parts.extend(any_ended.then_some(Part::Ended));
+    }
+    if by_priority || by_creation && states.len() == State::ALL.len() {
+        parts.push(Part::Other);
+    } else if by_creation {
+        parts.extend(states.into_iter().map(Part::OtherIn));
+    } else {
+        parts.extend(live.into_iter().map(Part::OtherIn));
+        parts.extend(any_ended.then_some(Part::OtherEnded));
+    }
     parts
 }
 
-/// Kinds of fresh tasks, as far as a list can be told by them: none where they are too many.
-pub(super) async fn kinds(db: &DatabaseTransaction) -> Result<Vec<Name>, StoreError> {
-    let limit = i64::try_from(KINDS + 1).unwrap_or(i64::MAX);
+/// Kinds of fresh tasks, as far as a list can be told by them: none where they are too many,
+/// or the filter, which each part repeats, is too long.
+pub(super) async fn kinds(
+    db: &DatabaseTransaction,
+    filter: &Filter,
+) -> Result<Vec<String>, StoreError> {
+    let most = KINDS.min(PARAMETERS / (PARAMETERS_OF_PART + 3 * filter.tests()));
+    let limit = i64::try_from(most + 1).unwrap_or(i64::MAX);
     let found = query(db, FRESH_KINDS, [limit.into()]).await?;
-    if found.len() > KINDS {
+    if found.len() > most {
         return Ok(Vec::new());
     }
-    found.iter().map(|row| name(&row.try_get_by_index::<String>(0)?)).collect()
+    found.iter().map(|row| Ok(row.try_get_by_index(0)?)).collect()
 }
 
 /// The same, with a part for each of these kinds in place of one for all.
-pub(super) fn by_kind(parts: Vec<Part>, kinds: &[Name]) -> Vec<Part> {
+pub(super) fn by_kind(parts: Vec<Part>, kinds: &[String]) -> Vec<Part> {
     let each = |part| {
         if let Part::Fresh(which, None) = &part
             && !kinds.is_empty()
@@ -162,12 +184,11 @@ impl Part {
     /// an index of that part from being taken for a better one.
     pub(super) fn condition(&self, postgres: bool) -> Condition {
         let is = |sql: &str| Condition::all().add(Expr::cust(sql.to_owned()));
-        let equals = |name: &'static str, value: &Name| {
-            Expr::col(("tasks", name)).eq(value.as_str().to_owned())
-        };
+        let equals =
+            |name: &'static str, value: &str| Expr::col(("tasks", name)).eq(value.to_owned());
         match self {
             Self::All => Condition::all(),
-            Self::Fresh(Fresh::NewIn(queue), Some(kind)) if kind.as_str() == EXTERNAL => {
+            Self::Fresh(Fresh::NewIn(queue), Some(kind)) if kind == EXTERNAL => {
                 is("kind = 'external' AND state = 1 AND phase + 0 = 0").add(equals("queue", queue))
             }
             Self::Fresh(Fresh::NewIn(queue), Some(kind)) => {
@@ -215,9 +236,11 @@ impl Part {
                 Expr::val(state_sql(State::Queued))
             }
             (Self::OtherIn(state) | Self::EndedIn(state), "state") => Expr::val(state_sql(*state)),
+            // As an expression it is no reason to leave the index in the order of the list.
+            (Self::Ended | Self::Other | Self::OtherEnded, "state") => column("state").add(0),
             // All three are when it was created; which one is in its index differs.
             (Self::Fresh(Fresh::NewIn(_), Some(kind)), "create_time" | "update_time")
-                if kind.as_str() != EXTERNAL =>
+                if kind != EXTERNAL =>
             {
                 column("ready_time")
             }

@@ -365,8 +365,9 @@ pub(super) fn queue_sql(task: &Task) -> Sql {
     task.queue.as_ref().map_or(DEFAULT_QUEUE, Name::as_str).into()
 }
 
-/// Whether it may be picked: NULL where it does not wait to be.
+/// Whether it may be picked: NULL where it does not wait to be. A clock may have gone back
+/// since its last change.
 pub(super) fn due_sql(task: &Task, now: Timestamp) -> Sql {
     let waits = task.status == Status::Queued && !task.is_external();
-    waits.then(|| i16::from(task.ready_time <= now)).into()
+    waits.then(|| i16::from(task.ready_time <= now.max(task.update_time))).into()
 }

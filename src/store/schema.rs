@@ -36,6 +36,11 @@ impl MigrationName for Step {
 
 #[sea_orm_migration::async_trait::async_trait]
 impl MigrationTrait for Step {
+    /// SQLite as well: what is cut short is as if it had not begun.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let postgres = manager.get_database_backend() == sea_orm::DbBackend::Postgres;
         let only = if postgres { self.postgres } else { "" };

@@ -16,7 +16,7 @@ use crate::domain::{Error, Report, TaskId, Token};
 const BATCH_ROWS: usize = 500;
 /// Of these at most so many are reports while others wait: what runs may wait to be told how
 /// far it is, a newer report takes the older one's place, and who creates a task waits.
-const BATCH_REPORTS: usize = BATCH_ROWS / 4;
+const BATCH_REPORTS: usize = BATCH_ROWS / 5;
 /// A batch takes at most so many bytes, but at least one command.
 const BATCH_BYTES: usize = 4 << 20;
 /// Creates are refused when this many commands wait, all others but reports,
@@ -189,7 +189,8 @@ impl Waiting {
     /// Takes from each class in turn, one command at a time, until the batch is
     /// full: whatever waits most, the others have their share.
     fn take(&mut self) -> Vec<Command> {
-        let mut taken: [Vec<Command>; 6] = Default::default();
+        let mut taken =
+            self.commands.each_ref().map(|all| Vec::with_capacity(all.len().min(BATCH_ROWS)));
         let (mut rows, mut bytes) = (0, 0);
         let mut open = [true; 6];
         let others_wait = self.count > self.reports.len();
@@ -232,7 +233,7 @@ impl Waiting {
         for outcome in outcomes {
             if let Command::Finish { id, finish, .. } = &outcome {
                 let key = (id.clone(), finish.report.token);
-                let own = |command: &Command| matches!(command, Command::Report { id, report, .. } if *id == key.0 && report.token == key.1);
+                let own = |command: &Command| matches!(command, Command::Report { id, report, .. } if report.token == key.1 && *id == key.0);
                 ordered.extend(match self.pop_report(&key) {
                     Some(report) => Some(report),
                     None => reports.iter().position(own).map(|at| reports.remove(at)),

@@ -12,7 +12,7 @@ mod text;
 
 use std::cmp::Ordering;
 
-use super::{Error, Name, State, Task, TaskId, Timestamp};
+use super::{Error, State, Task, TaskId, Timestamp};
 
 /// A checked filter. An empty one matches every task. Equal filters mean the same;
 /// order and repetition of what AND and OR join make no difference.
@@ -147,29 +147,31 @@ impl Filter {
         })
     }
 
-    /// The state of every task that matches, where there is one such.
-    pub fn required_state(&self) -> Option<State> {
-        self.required().find_map(|test| {
-            let Test::State { equal: true, state } = test else { return None };
-            Some(*state)
-        })
+    /// Whether a task in this state can match, whatever else it is.
+    pub fn can_match(&self, state: State) -> bool {
+        self.root.as_ref().is_none_or(|condition| condition.possible(state).0)
     }
 
     /// The kind of every task that matches, where there is one such.
-    pub fn required_kind(&self) -> Option<Name> {
-        self.required_name(TextField::Kind)
+    pub fn required_kind(&self) -> Option<&str> {
+        self.required_text(TextField::Kind)
     }
 
     /// The queue of every task that matches, where there is one such.
-    pub fn required_queue(&self) -> Option<Name> {
-        self.required_name(TextField::Queue)
+    pub fn required_queue(&self) -> Option<&str> {
+        self.required_text(TextField::Queue)
     }
 
-    fn required_name(&self, field: TextField) -> Option<Name> {
+    fn required_text(&self, field: TextField) -> Option<&str> {
         self.required().find_map(|test| {
             let Test::Text(of, Comparison::Equal, value) = test else { return None };
-            Name::new(value).filter(|_| *of == field)
+            (*of == field).then_some(&**value)
         })
+    }
+
+    /// How many tests it is made of.
+    pub fn tests(&self) -> usize {
+        self.root.as_ref().map_or(0, Condition::tests)
     }
 
     /// Whether only those can match that were changed after some time.
@@ -210,6 +212,37 @@ impl Condition {
             Self::Any(each) => each.iter().any(|part| part.holds(task)),
             Self::Not(inner) => !inner.holds(task),
             Self::Test(test) => test.holds(task),
+        }
+    }
+
+    /// Whether it can hold of a task in this state, and whether it can fail.
+    fn possible(&self, state: State) -> (bool, bool) {
+        match self {
+            Self::All(each) => each
+                .iter()
+                .map(|part| part.possible(state))
+                .fold((true, false), |(holds, fails), part| (holds && part.0, fails || part.1)),
+            Self::Any(each) => each
+                .iter()
+                .map(|part| part.possible(state))
+                .fold((false, true), |(holds, fails), part| (holds || part.0, fails && part.1)),
+            Self::Not(inner) => {
+                let (holds, fails) = inner.possible(state);
+                (fails, holds)
+            }
+            Self::Test(Test::State { equal, state: other }) => {
+                let holds = (state == *other) == *equal;
+                (holds, !holds)
+            }
+            Self::Test(_) => (true, true),
+        }
+    }
+
+    fn tests(&self) -> usize {
+        match self {
+            Self::All(each) | Self::Any(each) => each.iter().map(Self::tests).sum(),
+            Self::Not(inner) => inner.tests(),
+            Self::Test(_) => 1,
         }
     }
 

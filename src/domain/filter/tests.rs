@@ -172,19 +172,39 @@ fn a_label_that_all_must_have() {
 fn what_is_asked_of_all() {
     let of = |text: &str| {
         let filter = Filter::parse(text).unwrap();
-        let (kind, queue) = (filter.required_kind(), filter.required_queue());
-        (filter.required_state(), kind, queue, filter.requires_recent_change())
+        let text = |asked: Option<&str>| asked.map(ToOwned::to_owned);
+        let (kind, queue) = (text(filter.required_kind()), text(filter.required_queue()));
+        (kind, queue, filter.requires_recent_change())
     };
-    let a = || Name::new("a");
-    assert_eq!(of(""), (None, None, None, false));
-    assert_eq!(of("state = QUEUED"), (Some(State::Queued), None, None, false));
-    assert_eq!(of("state = FAILED AND kind = \"a\""), (Some(State::Failed), a(), None, false));
-    assert_eq!(of("state != QUEUED AND NOT queue = \"a\""), (None, None, None, false));
-    assert_eq!(of("state = QUEUED OR kind = \"a\""), (None, None, None, false));
-    assert_eq!(of("kind > \"a\" AND queue = \"?\""), (None, None, None, false));
+    let a = || Some("a".to_owned());
+    assert_eq!(of(""), (None, None, false));
+    assert_eq!(of("state = FAILED AND kind = \"a\""), (a(), None, false));
+    assert_eq!(of("state != QUEUED AND NOT queue = \"a\""), (None, None, false));
+    assert_eq!(of("state = QUEUED OR kind = \"a\""), (None, None, false));
+    assert_eq!(of("kind > \"a\""), (None, None, false));
     let time = "\"2026-01-01T00:00:00Z\"";
-    assert_eq!(of(&format!("queue = \"a\" AND update_time > {time}")), (None, None, a(), true));
-    assert_eq!(of(&format!("update_time < {time}")), (None, None, None, false));
+    assert_eq!(of(&format!("queue = \"a\" AND update_time > {time}")), (None, a(), true));
+    assert_eq!(of(&format!("update_time < {time}")), (None, None, false));
+}
+
+#[test]
+fn states_that_can_match() {
+    use State::{Cancelled, Cancelling, Failed, Paused, Queued, Running, Succeeded};
+    let of = |text: &str| {
+        let filter = Filter::parse(text).unwrap();
+        State::ALL.into_iter().filter(|state| filter.can_match(*state)).collect::<Vec<_>>()
+    };
+    assert_eq!(of(""), State::ALL);
+    assert_eq!(of("priority > 3 OR state = QUEUED"), State::ALL);
+    assert_eq!(of("state = QUEUED AND NOT priority > 3"), [Queued]);
+    assert_eq!(of("state != QUEUED"), [Running, Paused, Cancelling, Succeeded, Failed, Cancelled]);
+    let ended = "state = SUCCEEDED OR state = FAILED OR state = CANCELLED";
+    assert_eq!(of(ended), [Succeeded, Failed, Cancelled]);
+    assert_eq!(
+        of(&format!("NOT ({ended} OR kind = \"a\")")),
+        [Queued, Running, Paused, Cancelling]
+    );
+    assert_eq!(of("state = QUEUED AND state = RUNNING"), []);
 }
 
 /// Values that meet, and odd ones.
