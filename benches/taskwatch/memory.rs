@@ -79,7 +79,7 @@ async fn running() -> f64 {
 /// A server whose database has filled its own cache, and its memory then.
 async fn filled(config: &str) -> (Server, f64) {
     let server = Server::configured(config).await;
-    create_many(&mut server.client(), "external", json!(null), KEPT).await;
+    create_many(&mut server.client(), "external", json!(null), 3 * KEPT).await;
     let before = memory(server.pid()).await;
     (server, before)
 }
