@@ -14,7 +14,7 @@ use std::{
 
 use lru::LruCache;
 
-use super::{Stored, TaskId, list};
+use super::{Stored, TaskId, payloads::size};
 
 /// Of all tasks that are kept, but for those that are due.
 const BYTES: usize = 32 << 20;
@@ -135,7 +135,7 @@ impl Shelf {
 
     fn put(&mut self, stored: Stored, with_input: bool) {
         let checkpoint = stored.task.checkpoint.as_ref().map_or(0, |c| c.encoded().len());
-        let bytes = list::size(&stored) + checkpoint;
+        let bytes = size(&stored) + checkpoint;
         self.tasks.put(stored.task.id.clone(), Task { stored, with_input, bytes });
         self.bytes += bytes;
         while self.bytes > self.most
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn there_are_not_too_many() {
-        let mut shelf = Shelf::new(2 * list::size(&stored(1)));
+        let mut shelf = Shelf::new(2 * size(&stored(1)));
         for id in ["a", "b", "c"] {
             let mut task = (*stored(1).task).clone();
             task.id = Name::new(id).expect("a name");

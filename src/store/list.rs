@@ -12,9 +12,9 @@ use sea_orm::{
 use super::{
     Cursor, ListQuery, Page, StoreError, Stored, filter,
     parts::{Part, by_kind, kinds, parts},
+    payloads::{inputs, size},
     rows::{COLUMNS, from, stored},
     statements::{in_time, is_postgres, lists, query},
-    transaction::inputs,
 };
 use crate::domain::{Direction, OrderKey};
 
@@ -265,23 +265,4 @@ async fn tasks(
         inputs(db, &mut all.values_mut().collect::<Vec<_>>()).await?;
     }
     Ok(all)
-}
-
-/// About how long a task is in a message.
-pub(super) fn size(stored: &Stored) -> usize {
-    let Stored { task, input, .. } = stored;
-    let labels: usize = task.labels.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
-    let progress = task.progress.as_ref().map_or(0, |progress| {
-        let details = progress.report.details.as_ref();
-        progress.report.message.len() + details.map_or(0, |details| details.encoded().len())
-    });
-    let error = task.error.as_ref().map_or(0, |error| {
-        error.message.len() + error.details.iter().map(|d| d.value.len()).sum::<usize>()
-    });
-    let input = input.as_ref().map_or(0, |input| {
-        // Inputs are read for the full view, which has the checkpoint as well.
-        input.encoded().len() + task.checkpoint.as_ref().map_or(0, |c| c.encoded().len())
-    });
-    let result = task.result().map_or(0, |result| result.encoded().len());
-    256 + labels + progress + error + input + result
 }

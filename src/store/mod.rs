@@ -16,6 +16,7 @@ mod filter;
 mod known;
 mod list;
 mod parts;
+mod payloads;
 mod pick;
 mod purge;
 mod read;

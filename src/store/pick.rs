@@ -11,9 +11,9 @@ use sea_orm::QueryResult;
 use super::{
     Due, Lane, LiveLeases, Name, Picked, Rank, StoreError, Stored, Timestamp, Transaction,
     known::Known,
+    payloads::inputs,
     rows::{WAITING, stored},
     statements::lists,
-    transaction::inputs,
 };
 
 impl Transaction<'_> {

@@ -16,9 +16,9 @@ use tokio::{
 use super::{
     StoreError, Stored, TaskId,
     known::Known,
+    payloads::inputs,
     rows::{COLUMNS, from, stored},
     statements::{is_postgres, lists, patiently, query},
-    transaction::inputs,
 };
 
 /// Batches that are read beside one another.

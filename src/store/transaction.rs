@@ -14,12 +14,13 @@ use sea_orm::{
 };
 
 use super::{
-    Loaded, Name, Object, RememberedRequest, StoreError, Stored, TaskId, Timestamp, Transaction,
-    Wanted, Writer,
+    Loaded, Name, RememberedRequest, StoreError, Stored, TaskId, Timestamp, Transaction, Wanted,
+    Writer,
     connection::Place,
+    payloads::inputs,
     rows::{COLUMNS, from, stored},
     script::{End, Last, Script, Write},
-    statements::{self, execute, first, in_time, is_postgres, lists, query},
+    statements::{self, execute, first, in_time, lists, query},
 };
 use crate::clock;
 
@@ -359,23 +360,4 @@ impl Writer {
         in_time(async { Ok(db.close().await?) }).await?;
         Ok(stands)
     }
-}
-
-/// Reads the inputs of these tasks.
-pub(super) async fn inputs(
-    db: &impl sea_orm::ConnectionTrait,
-    tasks: &mut [&mut Stored],
-) -> Result<(), StoreError> {
-    let rows: Vec<i64> = tasks.iter().map(|stored| stored.row).collect();
-    let mut found = std::collections::HashMap::new();
-    for (list, values) in lists(is_postgres(db), rows) {
-        let sql = format!("SELECT row, input FROM inputs WHERE row {list}");
-        for row in query(db, &sql, values).await? {
-            found.insert(row.try_get_by_index::<i64>(0)?, row.try_get_by_index::<Vec<u8>>(1)?);
-        }
-    }
-    for stored in tasks {
-        stored.input = found.remove(&stored.row).map(|b| Object::from_encoded(b.into()));
-    }
-    Ok(())
 }
