@@ -56,14 +56,10 @@ pub(crate) async fn fill(database: &DatabaseConnection, rows: u64, ended: bool) 
     let first = "SELECT coalesce(max(row), 0) FROM tasks";
     let first = database.query_one_raw(Statement::from_string(backend, first)).await;
     let first: i64 = first.expect("read").expect("a row").try_get_by_index(0).expect("a number");
-    let life = if ended {
-        "t + 20, 5, NULL, t + 10, t + 20, t + 20, 2"
-    } else {
-        "t, 1, 1, NULL, NULL, -9223372036854775807, 0"
-    };
+    let life = if ended { "t + 20, 5, NULL, t + 10, t + 20, 2" } else { "t, 1, 1, NULL, NULL, 0" };
     let mut insert = format!(
         "INSERT INTO tasks (row, id, kind, queue, queue_set, priority, ready_time, create_time, \
-             update_time, state, due, start_time, end_time, end_order, phase) \
+             update_time, state, due, start_time, end_time, phase) \
          SELECT {first} + n, 'kept-' || n, 'work', 'default', 0, 0, t, t, {life} \
          FROM (SELECT n, {now} - ({rows} - n) * 1000 AS t FROM ({series}) AS numbers) AS times;"
     );

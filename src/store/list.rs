@@ -11,7 +11,7 @@ use sea_orm::{
 
 use super::{
     Cursor, ListQuery, Page, StoreError, Stored, filter,
-    parts::{Part, by_kind, kinds, parts},
+    parts::{Part, by_kind, is_recent, kinds, parts},
     payloads::{inputs, size},
     rows::{COLUMNS, from, stored},
     statements::{in_time, is_postgres, lists, query},
@@ -168,9 +168,7 @@ fn select(part: &Part, list: &ListQuery, postgres: bool) -> Option<SelectStateme
     }
     // Few can match a range of names, or have changed since: they are found by that, then
     // sorted. As an expression the key is no reason to run along its index instead.
-    let by_creation = !matches!(keys.first(), Some((key, _)) if *key != OrderKey::CreateTime);
-    let by_update = matches!(part, Part::Other | Part::Ended);
-    let recent = by_update && by_creation && list.filter.requires_recent_change();
+    let recent = matches!(part, Part::Other | Part::Ended) && is_recent(list);
     let is_sorted = recent || list.filter.has_name_range();
     let is_same = keys.iter().map(|(key, _)| part.same(*key).is_some()).chain([false]);
     for ((key, direction), is_same) in sorted.into_iter().zip(is_same) {

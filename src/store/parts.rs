@@ -7,7 +7,7 @@
 
 use sea_orm::{
     DatabaseTransaction,
-    sea_query::{Condition, Expr, ExprTrait},
+    sea_query::{Condition, Expr, ExprTrait, Func},
 };
 
 use super::{ListQuery, StoreError, rows::state_sql, statements::query};
@@ -99,12 +99,9 @@ pub(super) fn parts(list: &ListQuery) -> Vec<Part> {
     let (ended, live): (Vec<State>, Vec<State>) =
         states.iter().partition(|state| state.is_terminal());
     let (kind, queue) = (filter.required_kind(), filter.required_queue());
-    // Fresh and ended ones are all of one priority: they go by another key.
-    let mut keys = list.order.keys.iter().map(|(key, _)| *key);
-    let by_priority = keys.clone().next() == Some(OrderKey::Priority);
-    let key = keys.find(|key| *key != OrderKey::Priority).unwrap_or(OrderKey::CreateTime);
-    let by_creation = key == OrderKey::CreateTime;
-    let by_update = key == OrderKey::UpdateTime || by_creation && filter.requires_recent_change();
+    let by_priority = matches!(list.order.keys.first(), Some((OrderKey::Priority, _)));
+    let by_creation = key(list) == OrderKey::CreateTime;
+    let by_update = key(list) == OrderKey::UpdateTime || is_recent(list);
 
     let queued = live.contains(&State::Queued);
     let held = live.len() > usize::from(queued);
@@ -143,6 +140,17 @@ pub(super) fn parts(list: &ListQuery) -> Vec<Part> {
         parts.extend(any_ended.then_some(Part::OtherEnded));
     }
     parts
+}
+
+/// What fresh and ended tasks are ordered by, which are all of one priority.
+fn key(list: &ListQuery) -> OrderKey {
+    let mut keys = list.order.keys.iter().map(|(key, _)| *key);
+    keys.find(|key| *key != OrderKey::Priority).unwrap_or(OrderKey::CreateTime)
+}
+
+/// Whether few can match since they have changed lately: those are found by that, then sorted.
+pub(super) fn is_recent(list: &ListQuery) -> bool {
+    key(list) == OrderKey::CreateTime && list.filter.requires_recent_change()
 }
 
 /// Kinds of fresh tasks, as far as a list can be told by them: none where they are too many,
@@ -261,7 +269,9 @@ impl Part {
             (None, OrderKey::CreateTime) => self.column("create_time"),
             (None, OrderKey::UpdateTime) => self.column("update_time"),
             (None, OrderKey::EndTime) if self.is_ended() => self.column("end_time"),
-            (None, OrderKey::EndTime) => self.column("end_order"),
+            (None, OrderKey::EndTime) => {
+                Func::coalesce([self.column("end_time"), Expr::val(-i64::MAX)]).into()
+            }
             (None, OrderKey::Priority) => self.column("priority"),
         }
     }

@@ -258,6 +258,7 @@ DROP INDEX tasks_kind;
 DROP INDEX tasks_queue;
 DROP INDEX tasks_external;
 DROP INDEX tasks_retention;
+ALTER TABLE tasks DROP COLUMN end_order;
 ALTER TABLE tasks RENAME COLUMN changed TO phase;
 UPDATE tasks SET phase = CASE
     WHEN priority <> 0 THEN 1

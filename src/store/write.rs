@@ -42,7 +42,6 @@ const STATE: &[&str] = &[
     "due",
     "start_time",
     "end_time",
-    "end_order",
     "update_time",
     "revision",
     "settled_revision",
@@ -329,15 +328,13 @@ fn state(task: &Task, now: Timestamp) -> Row {
             TimeLimit::At(end) => (1, Some(end.micros())),
             TimeLimit::Left(left) => (2, i64::try_from(left.as_micros()).ok()),
         };
-    let end_time = task.end_time();
     vec![
         state_sql(task.state()).into(),
         phase_sql(task),
         task.ready_time.micros().into(),
         due_sql(task, now),
         time_sql(task.start_time),
-        time_sql(end_time),
-        end_time.map_or(-i64::MAX, Timestamp::micros).into(),
+        time_sql(task.end_time()),
         task.update_time.micros().into(),
         task.revision.into(),
         task.settled_revision.into(),
