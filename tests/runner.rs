@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may")]
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
+use hashbrown::HashMap;
 use serde_json::{Value as Json, json};
 use taskwatch::{
     config::{Config, KindConfig, ProgramConfig, RunnerConfig},

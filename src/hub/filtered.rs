@@ -6,11 +6,9 @@
 //! reader keeps no more than a page. What happens while a page is being read counts
 //! against that page, which may be older.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
+use hashbrown::{HashMap, HashSet};
 use tokio::sync::Notify;
 
 use super::{

@@ -1,12 +1,9 @@
 //! One listener of a filter: what it is to do next. Its reader asks at its own pace;
 //! between two questions it keeps ids and no states.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use hashbrown::{HashMap, HashSet};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{

@@ -23,15 +23,13 @@ mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use filtered::Entry;
+use hashbrown::HashMap;
 pub(crate) use listener::{Listener, Next};
 pub use recent::Reading;
 use recent::{Readings, Recent};

@@ -1,7 +1,9 @@
 //! What one listener has yet to be told: ids and never states, each id once, in the
 //! order in which they came. Knows no hub and no tasks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
 
 use crate::domain::TaskId;
 

@@ -1,7 +1,9 @@
 //! What went while somebody was reading the store: of two who publish, the slower one
 //! must not bring back what the faster one has told to be gone.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+
+use hashbrown::HashMap;
 
 use super::{Hub, Version};
 use crate::domain::TaskId;

@@ -4,11 +4,11 @@
 //! also where the work is silent.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use hashbrown::HashMap;
 use tokio::{
     sync::Notify,
     time::{MissedTickBehavior, interval},

@@ -2,13 +2,13 @@
 //! and from one address, and without spinning when the system has no more to give.
 
 use std::{
-    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use hashbrown::HashMap;
 use rustix::{
     io::Errno,
     process::{Resource, getrlimit},

@@ -10,8 +10,9 @@ mod drain;
 mod services;
 mod turn;
 
-use std::{collections::HashMap, io, net::SocketAddr};
+use std::{io, net::SocketAddr};
 
+use hashbrown::HashMap;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{

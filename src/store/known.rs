@@ -7,11 +7,9 @@
 //! nobody reads an older state than a list may have shown; and what was read before a commit
 //! is not kept after it: a reader registers, then reads, then tells.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hashbrown::{HashMap, HashSet};
 use lru::LruCache;
 
 use super::{Stored, TaskId, payloads::size};
@@ -104,7 +102,7 @@ impl Known {
     /// Before these are committed.
     pub(super) fn write(self: &Arc<Self>, ids: Vec<TaskId>) -> Writing {
         let mut inner = self.lock();
-        let mut kept = HashMap::new();
+        let mut kept = HashMap::with_capacity(ids.len());
         for id in &ids {
             if let Some(task) = inner.remove(id) {
                 kept.insert(id.clone(), task);

@@ -2,8 +2,9 @@
 //! which each has a part of the tasks), then the tasks are read, until the page is long
 //! enough.
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::cmp::Ordering;
 
+use hashbrown::HashMap;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, IsolationLevel, TransactionTrait,
     sea_query::{Condition, Expr, ExprTrait, Order as Sort, Query, SelectStatement, UnionType},

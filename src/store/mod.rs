@@ -28,10 +28,9 @@ mod statements;
 mod transaction;
 mod write;
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
+
+use hashbrown::{HashMap, HashSet};
 
 pub use attempts::AttemptPage;
 pub use census::{Census, Count};

@@ -1,6 +1,6 @@
 //! What makes tasks long: their inputs, and how long all of one is.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use sea_orm::ConnectionTrait;
 

@@ -1,11 +1,8 @@
 //! What workers may be given.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap},
-    sync::LazyLock,
-};
+use std::{cmp::Reverse, collections::BTreeMap, sync::LazyLock};
 
+use hashbrown::HashMap;
 use sea_orm::QueryResult;
 
 use super::{

@@ -2,11 +2,9 @@
 //! into the next statement: a busy server reads a batch for what one would cost, an idle one
 //! reads at once.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
+use hashbrown::{HashMap, HashSet};
 use sea_orm::DatabaseConnection;
 use tokio::{
     sync::{Mutex, mpsc, oneshot},

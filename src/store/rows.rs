@@ -14,8 +14,8 @@ use sea_orm::{
 
 use super::{StoreError, Stored};
 use crate::domain::{
-    Code, DEFAULT_QUEUE, Detail, Failure, LastOutcome, Lease, Name, Object, Pace, Progress,
-    ProgressReport, RetryPolicy, State, Status, Task, TimeLimit, Timestamp, Token, Value,
+    Code, Detail, Failure, LastOutcome, Lease, Name, Object, Pace, Progress, ProgressReport,
+    RetryPolicy, State, Status, Task, TimeLimit, Timestamp, Token, Value,
 };
 
 /// How progress stands in a row.
@@ -357,17 +357,16 @@ pub(super) fn time_sql(time: Option<Timestamp>) -> Sql {
 
 /// A span in microseconds, or NULL.
 pub(super) fn span_sql(span: Option<Duration>) -> Sql {
-    span.map(|span| i64::try_from(span.as_micros()).unwrap_or(i64::MAX)).into()
+    span.map(micros).into()
 }
 
-/// The queue that a task waits in; "default" where it names none.
-pub(super) fn queue_sql(task: &Task) -> Sql {
-    task.queue.as_ref().map_or(DEFAULT_QUEUE, Name::as_str).into()
+pub(super) fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Whether it may be picked: NULL where it does not wait to be. A clock may have gone back
 /// since its last change.
-pub(super) fn due_sql(task: &Task, now: Timestamp) -> Sql {
-    let waits = task.status == Status::Queued && !task.is_external();
-    waits.then(|| i16::from(task.ready_time <= now.max(task.update_time))).into()
+pub(super) fn due(task: &Task, now: Timestamp) -> Option<i16> {
+    let waits = task.state() == State::Queued && !task.is_external();
+    waits.then(|| i16::from(task.ready_time <= now.max(task.update_time)))
 }

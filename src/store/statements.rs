@@ -156,16 +156,13 @@ fn values(piece: Vec<Vec<Sql>>) -> Rows {
     });
     let row = format!("({}), ", vec!["?"; kept].join(", "));
     let list = row.repeat(size_for(rows));
-    Rows {
-        table: format!("(VALUES {}) AS v", list.trim_end_matches(", ")),
-        columns: columns.collect(),
-        values: piece
-            .into_iter()
-            .flat_map(|row| row.into_iter().zip(&present))
-            .filter_map(|(value, present)| present.then_some(value))
-            .collect(),
-        rows,
+    let mut values = Vec::with_capacity(kept * rows);
+    for row in piece {
+        let row = row.into_iter().zip(&present);
+        values.extend(row.filter_map(|(value, present)| present.then_some(value)));
     }
+    let table = format!("(VALUES {}) AS v", list.trim_end_matches(", "));
+    Rows { table, columns: columns.collect(), values, rows }
 }
 
 /// `unnest($1::bigint[], $2::text[])`.

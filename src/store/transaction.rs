@@ -1,11 +1,9 @@
 //! One transaction of the one writer: begin, load, commit. If the connection
 //! fails, it is thrown away, and the next transaction gets a new one.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
+use hashbrown::{HashMap, HashSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use sea_orm::{
@@ -189,6 +187,7 @@ impl Transaction<'_> {
         let now = if postgres { self.now(wanted.exact_time).await? } else { clock::now() };
         let mut loaded = Loaded { now, tasks: Default::default(), requests: Default::default() };
         if let Some(known) = &self.writer.known {
+            loaded.tasks.reserve(wanted.ids.len());
             let known = |id: &TaskId| known.get(id, wanted.inputs.contains(id));
             let found = wanted.ids.iter().filter_map(|id| Some((id.clone(), known(id)?)));
             loaded.tasks.extend(found);

@@ -10,12 +10,11 @@ use super::{
     dml::Row,
     parts::Phase,
     rows::{
-        due_sql, failure_sql, labels_sql, object_sql, progress_sql, queue_sql, span_sql, state_sql,
+        due, failure_sql, labels_sql, micros, object_sql, progress_sql, span_sql, state_sql,
         time_sql,
     },
-    statements::is_null,
 };
-use crate::domain::{Lease, TimeLimit};
+use crate::domain::{Failure, Lease, Progress, TimeLimit};
 
 /// Numbers that are taken ahead, so that few transactions ask for some.
 const NUMBERS: i64 = 1_000;
@@ -34,22 +33,22 @@ const CREATED: &[&str] = &[
     "update_time",
 ];
 
-/// What changes with a task's state.
-const STATE: &[&str] = &[
+/// What changes with a task's state; first what a report changes as well.
+const STATE: [&str; 22] = [
+    "revision",
+    "progress",
+    "checkpoint",
+    "due",
     "state",
     "phase",
     "ready_time",
-    "due",
     "start_time",
     "end_time",
     "update_time",
-    "revision",
     "settled_revision",
     "attempt",
     "first_attempt",
     "worker",
-    "progress",
-    "checkpoint",
     "error",
     "lease_token",
     "lease_duration",
@@ -59,6 +58,9 @@ const STATE: &[&str] = &[
     "last_token",
     "last_digest",
 ];
+/// Some of these, as bits.
+const REPORTED: u32 = 0b0111;
+const DUE: u32 = 0b1000;
 
 /// What only an update by hand changes.
 const SETTINGS: &[&str] = &[
@@ -94,6 +96,7 @@ impl Transaction<'_> {
             for Stored { task, .. } in &changes.deleted {
                 self.became.insert(task.id.clone(), None);
             }
+            self.became.reserve(changes.changed.len());
             for (before, task) in &changes.changed {
                 let after = Stored { row: before.row, task: Arc::clone(task), input: None };
                 self.became.insert(task.id.clone(), Some(after));
@@ -114,23 +117,24 @@ impl Transaction<'_> {
         let (mut labels, mut requests) = (Vec::new(), Vec::new());
         for (Created { task, input, request }, row) in created.iter().zip(numbers) {
             let create_time = task.create_time.micros();
-            let due = due_sql(task, now);
-            if self.writer.known.is_some() && due == Sql::SmallInt(Some(1)) {
+            let due = due(task, now);
+            if self.writer.known.is_some() && due == Some(1) {
                 let (task, input) = (Arc::clone(task), input.clone());
                 self.created.push(Stored { row, task, input });
             }
-            let mut values: Row = vec![
+            let mut values: Row = Vec::with_capacity(CREATED.len() + SETTINGS.len());
+            values.extend([
                 row.into(),
                 task.id.as_str().into(),
                 task.kind.as_str().into(),
-                queue_sql(task),
+                task.queue_name().into(),
                 i16::from(task.queue.is_some()).into(),
-                phase_sql(task),
+                phase(task).into(),
                 task.ready_time.micros().into(),
-                due,
+                due.into(),
                 create_time.into(),
                 create_time.into(),
-            ];
+            ]);
             values.extend(settings(task));
             tasks.push((values, task.id.clone()));
             if let Some(input) = input {
@@ -189,9 +193,7 @@ impl Transaction<'_> {
         let (mut relabelled, mut labels) = (Vec::new(), Vec::new());
         for (before, after) in changed {
             let (row, before) = (before.row, &before.task);
-            if !only_reported(before, after) {
-                states.add(row, before, after, now);
-            }
+            states.add(row, before, after, now);
             if settings_differ(before, after) {
                 let mut values: Row = vec![row.into()];
                 values.extend(self::settings(after));
@@ -217,6 +219,7 @@ impl Transaction<'_> {
             }
         }
         for (columns, rows) in states.0 {
+            let columns: Vec<&str> = columns_of(columns).map(|at| STATE[at]).collect();
             self.update("tasks", &columns, rows).await?;
         }
         self.update("tasks", SETTINGS, settled).await?;
@@ -241,53 +244,41 @@ impl Transaction<'_> {
     }
 }
 
-/// Rows by the columns that are to be set: an index of columns that are not is left alone.
+/// Rows by the columns of [`STATE`] that are to be set, a bit each: an index of columns that
+/// are not is left alone.
 #[derive(Default)]
-struct ByColumns(BTreeMap<Vec<&'static str>, Vec<Row>>);
+struct ByColumns(BTreeMap<u32, Vec<Row>>);
 
-impl ByColumns {
-    /// Of the values of [`STATE`], those that may differ from what stands in the row.
-    fn add(&mut self, row: i64, before: &Task, after: &Task, now: Timestamp) {
-        let (mut columns, mut values) = (Vec::new(), vec![row.into()]);
-        let was_held = before.lease().is_some();
-        let both = state(before, now).into_iter().zip(state(after, now));
-        for (column, (before, after)) in STATE.iter().zip(both) {
-            let stale = match *column {
-                // A timer may be late.
-                "due" => !is_null(&before),
-                // The newest ones stand with the lease.
-                "progress" | "checkpoint" => was_held && !is_null(&after),
-                _ => false,
-            };
-            if stale || before != after {
-                columns.push(*column);
-                values.push(after);
-            }
-        }
-        self.0.entry(columns).or_default().push(values);
-    }
+fn columns_of(bits: u32) -> impl Iterator<Item = usize> {
+    (0..STATE.len()).filter(move |at| bits & (1 << at) != 0)
 }
 
-/// Whether nothing differs but what a report changes.
-fn only_reported(before: &Task, after: &Task) -> bool {
-    let (Some(_), Some(lease)) = (before.lease(), after.lease()) else { return false };
-    let mut like = before.clone();
-    like.revision = after.revision;
-    like.progress.clone_from(&after.progress);
-    like.checkpoint.clone_from(&after.checkpoint);
-    match &mut like.status {
-        crate::domain::Status::Running(Some(held))
-        | crate::domain::Status::Paused(Some(held))
-        | crate::domain::Status::Cancelling(Some(held)) => held.expire_time = lease.expire_time,
-        crate::domain::Status::Queued
-        | crate::domain::Status::Running(None)
-        | crate::domain::Status::Paused(None)
-        | crate::domain::Status::Cancelling(None)
-        | crate::domain::Status::Succeeded { .. }
-        | crate::domain::Status::Failed { .. }
-        | crate::domain::Status::Cancelled { .. } => {}
+impl ByColumns {
+    /// Those that may differ from what stands in the row; none where there was but a report,
+    /// which stands with the lease.
+    fn add(&mut self, row: i64, before: &Task, after: &Task, now: Timestamp) {
+        let (was, is) = (state(before, now), state(after, now));
+        let differ = |at: &usize| was[*at] != is[*at];
+        let mut bits: u32 = (0..STATE.len()).filter(differ).map(|at| 1 << at).sum();
+        let was_held = before.lease().is_some();
+        let only_reported = was_held && after.lease().is_some() && bits & !REPORTED == 0;
+        if only_reported || bits == 0 {
+            return;
+        }
+        let given = columns_of(REPORTED).filter(|at| !is[*at].is_null()).map(|at| 1 << at);
+        if was_held {
+            // The newest ones stand with the lease.
+            bits |= given.sum::<u32>();
+        }
+        if due(before, now).is_some() {
+            // A timer may be late.
+            bits |= DUE;
+        }
+        let mut values = Vec::with_capacity(STATE.len() + 1);
+        values.push(row.into());
+        values.extend(columns_of(bits).map(|at| Sql::from(is[at])));
+        self.0.entry(bits).or_default().push(values);
     }
-    like == *after
 }
 
 fn settings_differ(before: &Task, after: &Task) -> bool {
@@ -315,12 +306,51 @@ fn settings(task: &Task) -> Row {
     ]
 }
 
-fn phase_sql(task: &Task) -> Sql {
-    (Phase::of(task) as i16).into()
+fn phase(task: &Task) -> i16 {
+    Phase::of(task) as i16
 }
 
-/// The values of [`STATE`].
-fn state(task: &Task, now: Timestamp) -> Row {
+/// What stands in a column, to be compared without being made; none is NULL.
+#[derive(Clone, Copy, PartialEq)]
+enum Cell<'a> {
+    Small(Option<i16>),
+    Int(Option<i64>),
+    Text(Option<&'a str>),
+    Bytes(Option<&'a [u8]>),
+    Progress(Option<&'a Progress>),
+    Failure(Option<&'a Failure>),
+}
+
+impl Cell<'_> {
+    const fn is_null(self) -> bool {
+        matches!(
+            self,
+            Self::Small(None)
+                | Self::Int(None)
+                | Self::Text(None)
+                | Self::Bytes(None)
+                | Self::Progress(None)
+                | Self::Failure(None)
+        )
+    }
+}
+
+impl From<Cell<'_>> for Sql {
+    fn from(cell: Cell<'_>) -> Self {
+        match cell {
+            Cell::Small(number) => number.into(),
+            Cell::Int(number) => number.into(),
+            Cell::Text(text) => text.into(),
+            Cell::Bytes(bytes) => bytes.map(<[u8]>::to_vec).into(),
+            Cell::Progress(progress) => progress_sql(progress),
+            Cell::Failure(failure) => failure_sql(failure),
+        }
+    }
+}
+
+/// What stands in the columns of [`STATE`].
+fn state(task: &Task, now: Timestamp) -> [Cell<'_>; STATE.len()] {
+    let time = |time: Option<Timestamp>| Cell::Int(time.map(Timestamp::micros));
     let lease = task.lease();
     let (limit_kind, limit_value): (i16, Option<i64>) =
         match lease.map_or(TimeLimit::None, |lease| lease.limit) {
@@ -328,29 +358,30 @@ fn state(task: &Task, now: Timestamp) -> Row {
             TimeLimit::At(end) => (1, Some(end.micros())),
             TimeLimit::Left(left) => (2, i64::try_from(left.as_micros()).ok()),
         };
-    vec![
-        state_sql(task.state()).into(),
-        phase_sql(task),
-        task.ready_time.micros().into(),
-        due_sql(task, now),
-        time_sql(task.start_time),
-        time_sql(task.end_time()),
-        task.update_time.micros().into(),
-        task.revision.into(),
-        task.settled_revision.into(),
-        i64::from(task.attempt).into(),
-        i64::from(task.first_attempt).into(),
-        task.worker.as_ref().map(|worker| worker.to_string()).into(),
-        progress_sql(task.progress.as_ref()),
-        object_sql(task.checkpoint.as_ref()),
-        failure_sql(task.error.as_ref()),
-        lease.map(|lease| lease.token.0.to_vec()).into(),
-        span_sql(lease.map(|lease| lease.duration)),
-        limit_kind.into(),
-        limit_value.into(),
-        i16::from(lease.is_some_and(|lease| lease.by_runner)).into(),
-        task.last_outcome.map(|said| said.token.0.to_vec()).into(),
-        task.last_outcome.map(|said| said.digest.to_vec()).into(),
+    let last = task.last_outcome.as_ref();
+    [
+        Cell::Int(Some(task.revision)),
+        Cell::Progress(task.progress.as_ref()),
+        Cell::Bytes(task.checkpoint.as_ref().map(|checkpoint| &**checkpoint.encoded())),
+        Cell::Small(due(task, now)),
+        Cell::Small(Some(state_sql(task.state()))),
+        Cell::Small(Some(phase(task))),
+        time(Some(task.ready_time)),
+        time(task.start_time),
+        time(task.end_time()),
+        time(Some(task.update_time)),
+        Cell::Int(Some(task.settled_revision)),
+        Cell::Int(Some(task.attempt.into())),
+        Cell::Int(Some(task.first_attempt.into())),
+        Cell::Text(task.worker.as_deref()),
+        Cell::Failure(task.error.as_ref()),
+        Cell::Bytes(lease.map(|lease| lease.token.0.as_slice())),
+        Cell::Int(lease.map(|lease| micros(lease.duration))),
+        Cell::Small(Some(limit_kind)),
+        Cell::Int(limit_value),
+        Cell::Small(Some(lease.is_some_and(|lease| lease.by_runner).into())),
+        Cell::Bytes(last.map(|said| said.token.0.as_slice())),
+        Cell::Bytes(last.map(|said| said.digest.as_slice())),
     ]
 }
 

@@ -3,11 +3,12 @@
 //! the oldest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
+use hashbrown::HashSet;
 use tokio::time::Instant;
 
 use super::{Settings, command::LeaseRequest, fronts::Fronts, later::Again};

@@ -2,7 +2,9 @@
 //! the commands find, what is to be written, and what each is answered. Nothing
 //! here waits, and nothing is done that cannot be done again.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
+
+use hashbrown::{HashMap, HashSet};
 
 use super::{
     Settings,

@@ -329,7 +329,7 @@ async fn apply(
                     .iter()
                     .map(|(_, task)| News::State(Arc::new(Snapshot::new(task.clone())))),
             );
-            for lane in changes.changed.iter().filter_map(|(_, task)| lane_of(task)) {
+            for lane in changes.changed.iter().map(|(_, task)| lane_of(task)) {
                 if let Some(due) = wakes.iter_mut().find(|due| due.lane == lane) {
                     due.tasks = due.tasks.saturating_sub(1);
                 }

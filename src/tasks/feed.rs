@@ -3,12 +3,9 @@
 //! all that is watched is read again. States come from the store alone, and the hub takes
 //! none that is older than what it has.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use hashbrown::{HashMap, HashSet};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, sleep},

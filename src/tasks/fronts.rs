@@ -6,11 +6,12 @@
 //! found from the head again, every now and then.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use hashbrown::HashMap;
 use tokio::time::Instant;
 
 use crate::{

@@ -1,10 +1,12 @@
 //! Which kinds are known, and when a worker of each was last seen.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     sync::{PoisonError, RwLock},
     time::Duration,
 };
+
+use hashbrown::HashMap;
 
 use super::Settings;
 use crate::domain::{EXTERNAL, Name, Timestamp};

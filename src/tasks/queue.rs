@@ -1,12 +1,9 @@
 //! The commands that wait for the writer: bounded in number and bytes, with one
 //! place for the reports of each lease, and a share for every class of command.
 
-use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
-    sync::Mutex,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Mutex, time::Duration};
 
+use hashbrown::{HashMap, hash_map::Entry};
 use tokio::sync::Notify;
 
 use super::command::Command;
@@ -30,8 +27,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// In the order in which a batch is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    Outcomes,
     Reports,
+    Outcomes,
     Updates,
     Creates,
     Timers,
@@ -39,7 +36,7 @@ enum Class {
 }
 
 const CLASSES: [Class; 6] =
-    [Class::Outcomes, Class::Reports, Class::Updates, Class::Creates, Class::Timers, Class::Leases];
+    [Class::Reports, Class::Outcomes, Class::Updates, Class::Creates, Class::Timers, Class::Leases];
 
 /// The queue. A std Mutex is right: it is held for a few moves of memory and
 /// never across an await.
@@ -217,32 +214,14 @@ impl Waiting {
                 rows += more_rows;
                 bytes += more_bytes;
                 taken[class].extend(self.pop(class));
+                // An outcome takes along the report of its lease, which is applied before it.
+                if let Some(Command::Finish { id, finish, .. }) = taken[class].last() {
+                    let own = self.pop_report(&(id.clone(), finish.report.token));
+                    taken[Class::Reports as usize].extend(own);
+                }
             }
         }
-        let [outcomes, reports, rest @ ..] = taken;
-        self.with_their_reports(outcomes, reports).chain(rest.into_iter().flatten()).collect()
-    }
-
-    /// An outcome takes along the report of its lease, which is applied before it.
-    fn with_their_reports(
-        &mut self,
-        outcomes: Vec<Command>,
-        mut reports: Vec<Command>,
-    ) -> impl Iterator<Item = Command> + use<> {
-        let mut ordered = Vec::with_capacity(outcomes.len() + reports.len());
-        for outcome in outcomes {
-            if let Command::Finish { id, finish, .. } = &outcome {
-                let key = (id.clone(), finish.report.token);
-                let own = |command: &Command| matches!(command, Command::Report { id, report, .. } if report.token == key.1 && *id == key.0);
-                ordered.extend(match self.pop_report(&key) {
-                    Some(report) => Some(report),
-                    None => reports.iter().position(own).map(|at| reports.remove(at)),
-                });
-            }
-            ordered.push(outcome);
-        }
-        ordered.extend(reports);
-        ordered.into_iter()
+        taken.into_iter().flatten().collect()
     }
 
     fn size_of_next(&mut self, class: usize) -> Option<(usize, usize)> {

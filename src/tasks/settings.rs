@@ -1,9 +1,8 @@
 //! What the rules of this server are.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
+
+use hashbrown::HashMap;
 
 use crate::{
     domain::{KindDefaults, LaneLimits, Name, Rate},
@@ -64,16 +63,15 @@ impl Settings {
 
     /// The rates that limit a lane, with the names that they are kept by.
     pub(super) fn rates(&self, lane: &Lane) -> impl Iterator<Item = (String, Rate)> {
-        names(lane)
-            .into_iter()
-            .zip(self.limits(lane))
-            .filter_map(|(name, limits)| Some((name, limits.rate?)))
+        let [kind, queue] = self.limits(lane).map(|limits| limits.rate);
+        let kind = kind.map(|rate| (kind_name(lane), rate));
+        kind.into_iter().chain(queue.map(|rate| (queue_name(lane), rate)))
     }
 
     /// The names of all that limits these lanes.
     pub(super) fn limit_names(&self, lanes: &[Lane]) -> BTreeSet<String> {
         let limited = |lane| {
-            let limits = self.limits(lane).into_iter().zip(names(lane));
+            let limits = self.limits(lane).into_iter().zip([kind_name(lane), queue_name(lane)]);
             limits.filter(|(limits, _)| *limits != LaneLimits::default()).map(|(_, name)| name)
         };
         lanes.iter().flat_map(limited).collect()
@@ -85,7 +83,12 @@ impl Settings {
     }
 }
 
-/// The names by which the limits of a lane are kept: of its kind, and of its queue.
-fn names(lane: &Lane) -> [String; 2] {
-    [format!("kinds/{}", lane.kind), format!("queues/{}", lane.queue)]
+/// By which the limits of its kind are kept.
+fn kind_name(lane: &Lane) -> String {
+    format!("kinds/{}", lane.kind)
+}
+
+/// By which the limits of its queue are kept.
+fn queue_name(lane: &Lane) -> String {
+    format!("queues/{}", lane.queue)
 }

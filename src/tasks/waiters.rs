@@ -3,10 +3,11 @@
 //! made it ready, where it can, and else wakes as many as there are tasks.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
 use super::{LeaseRequest, handout::Handout};

@@ -1,7 +1,7 @@
 //! What a commit means for those who wait: which lanes have something now, where a
 //! limit has room again, and when the timers are needed next.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use crate::{
     domain::{self, Name, Status, Task, Timestamp},
@@ -9,9 +9,12 @@ use crate::{
 };
 
 /// Where it waits to be handed out.
-pub(super) fn lane_of(task: &Task) -> Option<Lane> {
-    let queue = task.queue.clone().or_else(|| Name::new(domain::DEFAULT_QUEUE))?;
-    Some(Lane { kind: task.kind.clone(), queue })
+pub(super) fn lane_of(task: &Task) -> Lane {
+    #[expect(clippy::expect_used, reason = "it is a name")]
+    static DEFAULT: LazyLock<Name> =
+        LazyLock::new(|| Name::new(domain::DEFAULT_QUEUE).expect("a name"));
+    let queue = task.queue.as_ref().unwrap_or(&DEFAULT).clone();
+    Lane { kind: task.kind.clone(), queue }
 }
 
 /// Lanes in which tasks can be handed out from now on.
@@ -20,10 +23,12 @@ pub(super) fn ready(changes: &Changes, now: Timestamp) -> Vec<Due> {
     let changed = changes.changed.iter().map(|(before, after)| (Some(&*before.task), &**after));
     let mut lanes: Vec<Due> = Vec::new();
     for (before, task) in created.chain(changed) {
-        let first = Rank::of(task, i64::MIN);
         let is_ready = |task: &Task| task.status == Status::Queued && task.ready_time <= now;
         let comes = is_ready(task) && !before.is_some_and(is_ready) && !task.is_external();
-        let Some(lane) = lane_of(task).filter(|_| comes) else { continue };
+        if !comes {
+            continue;
+        }
+        let (lane, first) = (lane_of(task), Rank::of(task, i64::MIN));
         match lanes.iter_mut().find(|due| due.lane == lane) {
             Some(due) => (due.tasks, due.first) = (due.tasks + 1, due.first.min(first)),
             None => lanes.push(Due { lane, tasks: 1, first }),
@@ -37,7 +42,7 @@ pub(super) fn freed(changes: &Changes) -> BTreeSet<Lane> {
     let changed = changes.changed.iter();
     changed
         .filter(|(before, after)| before.task.lease().is_some() && after.lease().is_none())
-        .filter_map(|(_, after)| lane_of(after))
+        .map(|(_, after)| lane_of(after))
         .collect()
 }
 

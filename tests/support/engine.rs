@@ -1,6 +1,8 @@
 //! The engine under test: its commands called directly, on a real database.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
+
+use hashbrown::HashMap;
 
 use taskwatch::{
     domain::{
