@@ -14,13 +14,8 @@ use super::{
 };
 
 impl Transaction<'_> {
-    /// The lanes of these kinds (and of these queues; none means all) that have due
-    /// tasks and are not paused, by kind and queue.
-    pub async fn lanes(
-        &mut self,
-        kinds: &[Name],
-        queues: &[Name],
-    ) -> Result<Vec<Lane>, StoreError> {
+    /// The lanes of this kind that have due tasks and are not paused, by queue.
+    pub async fn lanes(&mut self, kind: &Name) -> Result<Vec<Lane>, StoreError> {
         // From queue to queue along the index of due tasks, never through them.
         let sql = "WITH RECURSIVE lane(queue) AS ( \
                  SELECT min(queue) FROM tasks WHERE due = 1 AND kind = $1 \
@@ -30,19 +25,12 @@ impl Transaction<'_> {
                  FROM lane WHERE lane.queue IS NOT NULL) \
              SELECT queue FROM lane WHERE queue IS NOT NULL \
                  AND queue NOT IN (SELECT queue FROM paused_queues)";
-        let mut lanes = Vec::new();
-        for kind in kinds {
-            let kind_sql = || kind.as_str().into();
-            for row in self.query(sql, [kind_sql(), kind_sql()]).await? {
-                let queue = name(&row.try_get_by_index::<String>(0)?)?;
-                if queues.is_empty() || queues.contains(&queue) {
-                    lanes.push(Lane { kind: kind.clone(), queue });
-                }
-            }
-        }
-        lanes.sort_unstable();
-        lanes.dedup();
-        Ok(lanes)
+        let rows = self.query(sql, [kind.as_str().into(), kind.as_str().into()]).await?;
+        let lane = |row: &QueryResult| {
+            let queue = name(&row.try_get_by_index::<String>(0)?)?;
+            Ok(Lane { kind: kind.clone(), queue })
+        };
+        rows.iter().map(lane).collect()
     }
 
     /// How many live leases there are in each lane that has some.

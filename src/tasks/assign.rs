@@ -118,14 +118,14 @@ pub(super) async fn hand_out(
     transaction: &mut Transaction<'_>,
     settings: &Settings,
     last_queue: &mut Option<Name>,
-    mut fronts: Option<&mut Fronts>,
+    fronts: &mut Fronts,
     requests: &[&LeaseRequest],
     only: Option<Vec<Lane>>,
     now: Timestamp,
 ) -> Result<Dealt, StoreError> {
     let lanes = match only {
         Some(lanes) => lanes,
-        None => lanes_of(transaction, fronts.as_deref_mut(), requests).await?,
+        None => lanes_of(transaction, fronts, requests).await?,
     };
     let lanes = in_turn(lanes, last_queue.as_ref());
     let share = (PICKED / lanes.len().max(1) as u64).max(1);
@@ -140,26 +140,22 @@ pub(super) async fn hand_out(
         let demand: usize = requests.iter().filter(|r| serves(r, lane)).map(|r| r.max_tasks).sum();
         let limit = (demand as u64).min(headroom.of(lane)).min(share);
         if limit > 0 {
-            let from = fronts.as_ref().and_then(|fronts| fronts.of(lane));
+            let from = fronts.of(lane);
             let begin = Instant::now();
             let tasks = transaction.pick(lane, limit, from).await?;
-            if let Some(fronts) = fronts.as_deref_mut() {
-                if from.is_none() {
-                    fronts.looked_from_head(lane, begin.elapsed());
-                }
-                looked.push(Look::new(lane, &tasks, limit));
+            if from.is_none() {
+                fronts.looked_from_head(lane, begin.elapsed());
             }
+            looked.push(Look::new(lane, &tasks, limit));
             picked.push((lane.clone(), tasks));
         }
     }
     let mut dealt = deal(requests, picked, &mut headroom, last_queue);
     let dealt_rows: HashSet<i64> = dealt.iter().flatten().map(|p| p.stored.row).collect();
-    if let Some(fronts) = fronts {
-        for Look { lane, ranks, short } in looked {
-            let left = ranks.iter().find(|rank| !dealt_rows.contains(&rank.row));
-            let last = if short { None } else { ranks.last() };
-            fronts.moved(&lane, left.or(last).copied());
-        }
+    for Look { lane, ranks, short } in looked {
+        let left = ranks.iter().find(|rank| !dealt_rows.contains(&rank.row));
+        let last = if short { None } else { ranks.last() };
+        fronts.moved(&lane, left.or(last).copied());
     }
     let with_input = dealt.iter_mut().flatten().filter(|picked| picked.has_input);
     let mut with_input: Vec<&mut Stored> = with_input.map(|picked| &mut picked.stored).collect();
@@ -211,7 +207,7 @@ impl Look {
 /// The lanes that have tasks for any of these.
 async fn lanes_of(
     transaction: &mut Transaction<'_>,
-    fronts: Option<&mut Fronts>,
+    fronts: &mut Fronts,
     requests: &[&LeaseRequest],
 ) -> Result<Vec<Lane>, StoreError> {
     let mut kinds: Vec<Name> = requests.iter().flat_map(|r| r.kinds.iter().cloned()).collect();
@@ -222,10 +218,9 @@ async fn lanes_of(
     } else {
         requests.iter().flat_map(|request| request.queues.iter().cloned()).collect()
     };
-    let Some(fronts) = fronts else { return transaction.lanes(&kinds, &queues).await };
-    for kind in kinds.iter().filter(|kind| fronts.is_old(kind)).collect::<Vec<_>>() {
+    for kind in fronts.old(&kinds) {
         let begin = Instant::now();
-        let lanes = transaction.lanes(std::slice::from_ref(kind), &[]).await?;
+        let lanes = transaction.lanes(kind).await?;
         fronts.read(kind.clone(), lanes, begin.elapsed());
     }
     Ok(fronts.lanes(&kinds, &queues))

@@ -41,12 +41,11 @@ const TRIED_EVERY: Duration = Duration::from_millis(100);
 const REFUSE_EVERY: Duration = Duration::from_millis(250);
 
 /// What goes from one batch to the next.
-#[derive(Default)]
 struct Course {
     /// The queue that was served last.
     last_queue: Option<Name>,
-    /// Where lines begin, where others write too.
-    fronts: Option<Fronts>,
+    /// Where lines begin.
+    fronts: Fronts,
     /// Since when the database is away.
     away: Option<Instant>,
 }
@@ -80,8 +79,8 @@ impl From<StoreError> for Failed {
 
 /// Writes until the queue is closed and empty.
 pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
-    let fronts = shared.replicated.then(Fronts::default);
-    let mut course = Course { fronts, ..Default::default() };
+    let fronts = Fronts::new(shared.replicated);
+    let mut course = Course { last_queue: None, fronts, away: None };
     while let Some(commands) = shared.queue.next_batch().await {
         let batch = commit(&mut writer, &shared, &mut course, commands);
         if AssertUnwindSafe(batch).catch_unwind().await.is_err() {
@@ -111,9 +110,7 @@ async fn commit(
             Err(failure) => failure,
         };
         tries += 1;
-        if let Some(fronts) = &mut course.fronts {
-            fronts.forget();
-        }
+        course.fronts.forget();
         if failure.hits_all() {
             shared.outages.note();
         }
@@ -293,11 +290,9 @@ async fn apply(
             | Command::PauseQueue { .. } => None,
         })
         .collect();
-    if let Some(fronts) = fronts {
-        fronts.came(&wakes);
-        if !resumed.is_empty() {
-            fronts.forget();
-        }
+    fronts.came(&wakes);
+    if !resumed.is_empty() {
+        fronts.forget();
     }
     // Those who wait for what is ready now get it in this very transaction.
     let claims = shared.waiters.claim(&wakes);
@@ -310,13 +305,10 @@ async fn apply(
             .chain(claims.iter().map(|claim| &claim.request))
             .collect();
         // Who waits has looked in vain: for them there is no more than what is ready now.
-        if let Some(fronts) = fronts {
-            fronts.hear(shared.told.take());
-        }
+        fronts.hear(shared.told.take());
         let only = leases.is_empty().then(|| wakes.iter().map(|due| due.lane.clone()).collect());
         let dealt =
-            hand_out(transaction, settings, last_queue, fronts.as_mut(), &requests, only, now)
-                .await?;
+            hand_out(transaction, settings, last_queue, fronts, &requests, only, now).await?;
         let Dealt { each, again: later } = dealt;
         again = later;
         let mut replies = claims.into_iter().map(|claim| claim.reply);

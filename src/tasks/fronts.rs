@@ -1,9 +1,10 @@
-//! Where the line of each lane begins, as far as this replica knows. The index of what is
-//! due keeps an entry for all that was handed out until PostgreSQL has cleared it away,
-//! which any long transaction puts off; who looked from the head each time would go
-//! through all of them. So the committer goes on from where it was. What comes ahead of
-//! that place is told, by its own batches and by the other replicas'; what was not told is
-//! found from the head again, every now and then.
+//! Which lanes have something, and where the line of each begins, as far as this server
+//! knows. Who writes a database alone knows it all. On PostgreSQL the index of what is due
+//! keeps an entry for all that was handed out until it has been cleared away, which any long
+//! transaction puts off; who looked from the head each time would go through all of them. So
+//! the committer goes on from where it was. What comes ahead of that place is told, by its
+//! own batches and by the other replicas'; what was not told is found from the head again,
+//! every now and then.
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +25,9 @@ const CHEAP: Duration = Duration::from_millis(2);
 /// How often another one does, and which share of the time that may take.
 const FROM_THE_HEAD_EVERY: Duration = Duration::from_millis(1_500);
 const SHARE: u32 = 20;
+
+/// Kinds that are remembered: callers may ask for any.
+const KINDS: usize = 1_000;
 
 /// Who has handed out nothing for so long need not be told of everything.
 const FORGOTTEN: Duration = Duration::from_secs(60);
@@ -69,8 +73,12 @@ impl Told {
 
 /// The lanes of each kind that have something, and from where on. To be forgotten where a
 /// transaction fails that went by it.
-#[derive(Debug, Default)]
-pub(super) struct Fronts(HashMap<Name, Kind>);
+#[derive(Debug)]
+pub(super) struct Fronts {
+    kinds: HashMap<Name, Kind>,
+    /// Others write too.
+    replicated: bool,
+}
 
 #[derive(Debug)]
 struct Kind {
@@ -91,9 +99,13 @@ impl Kind {
 }
 
 impl Fronts {
+    pub(super) fn new(replicated: bool) -> Self {
+        Self { kinds: HashMap::new(), replicated }
+    }
+
     /// Nothing is known from now on.
     pub(super) fn forget(&mut self) {
-        self.0.clear();
+        self.kinds.clear();
     }
 
     /// What others told.
@@ -108,27 +120,34 @@ impl Fronts {
     pub(super) fn came(&mut self, ready: &[Due]) {
         for Due { lane, first, .. } in ready {
             // Of a kind that was never looked at, all of it is looked at first.
-            let Some(kind) = self.0.get_mut(&lane.kind) else { continue };
+            let Some(kind) = self.kinds.get_mut(&lane.kind) else { continue };
             let front = kind.queues.entry(lane.queue.clone()).or_insert(Some(*first));
             *front = front.map(|front| front.min(*first));
         }
     }
 
-    /// Whether the lanes of this kind are to be read again.
-    pub(super) fn is_old(&self, kind: &Name) -> bool {
-        self.0.get(kind).is_none_or(|kind| kind.wait().is_zero())
+    /// Of these kinds, those whose lanes are to be read (again).
+    pub(super) fn old<'a>(&mut self, kinds: &'a [Name]) -> Vec<&'a Name> {
+        if self.kinds.len() >= KINDS {
+            self.forget();
+        }
+        let is_old = |kind: &&Name| {
+            let known = self.kinds.get(*kind);
+            known.is_none_or(|kind| self.replicated && kind.wait().is_zero())
+        };
+        kinds.iter().filter(is_old).collect()
     }
 
     /// These were read, all of one kind.
     pub(super) fn read(&mut self, kind: Name, lanes: Vec<Lane>, took: Duration) {
         let queues = lanes.into_iter().map(|lane| (lane.queue, None)).collect();
-        self.0.insert(kind, Kind { queues, looked: Instant::now(), took });
+        self.kinds.insert(kind, Kind { queues, looked: Instant::now(), took });
     }
 
     /// The lanes of these kinds, and of these queues where there are some, that may have
     /// something.
     pub(super) fn lanes(&self, kinds: &[Name], queues: &[Name]) -> Vec<Lane> {
-        let known = kinds.iter().filter_map(|kind| Some((kind, self.0.get(kind)?)));
+        let known = kinds.iter().filter_map(|kind| Some((kind, self.kinds.get(kind)?)));
         let lanes = known.flat_map(|(kind, known)| {
             let lane = |queue: &Name| Lane { kind: kind.clone(), queue: queue.clone() };
             known.queues.keys().map(lane).collect::<Vec<_>>()
@@ -136,21 +155,24 @@ impl Fronts {
         lanes.filter(|lane| queues.is_empty() || queues.contains(&lane.queue)).collect()
     }
 
-    /// From where on something may be due.
+    /// From where on something may be due; none where it costs nothing to begin at the head.
     pub(super) fn of(&self, lane: &Lane) -> Option<Rank> {
-        self.0.get(&lane.kind)?.queues.get(&lane.queue).copied().flatten()
+        if !self.replicated {
+            return None;
+        }
+        self.kinds.get(&lane.kind)?.queues.get(&lane.queue).copied().flatten()
     }
 
     /// It was looked at from the head, which took so long.
     pub(super) fn looked_from_head(&mut self, lane: &Lane, took: Duration) {
-        if let Some(kind) = self.0.get_mut(&lane.kind) {
+        if let Some(kind) = self.kinds.get_mut(&lane.kind) {
             kind.took += took;
         }
     }
 
     /// From here on there may be more; nothing, where there is no more.
     pub(super) fn moved(&mut self, lane: &Lane, to: Option<Rank>) {
-        let Some(kind) = self.0.get_mut(&lane.kind) else { return };
+        let Some(kind) = self.kinds.get_mut(&lane.kind) else { return };
         match to {
             Some(rank) => drop(kind.queues.insert(lane.queue.clone(), Some(rank))),
             None => drop(kind.queues.remove(&lane.queue)),
@@ -176,13 +198,15 @@ mod tests {
     async fn what_comes_ahead_is_found_and_what_nobody_told_of_later() {
         let (first, urgent, other) = (due("a", 0, 5), due("a", 1, 9), due("b", 0, 7));
         let kind = first.lane.kind.clone();
-        let mut fronts = Fronts::default();
+        let is_old = |fronts: &mut Fronts| !fronts.old(std::slice::from_ref(&kind)).is_empty();
+        let mut fronts = Fronts::new(true);
         fronts.came(std::slice::from_ref(&first));
-        assert!(fronts.is_old(&kind), "never looked at");
+        assert!(is_old(&mut fronts), "never looked at");
         fronts.read(kind.clone(), vec![first.lane.clone()], CHEAP / 2);
-        assert!(fronts.is_old(&kind), "it costs nothing to look again");
+        assert!(is_old(&mut fronts), "it costs nothing to look again");
         fronts.looked_from_head(&first.lane, CHEAP);
-        assert_eq!((fronts.is_old(&kind), fronts.of(&first.lane)), (false, None));
+        assert!(!is_old(&mut fronts));
+        assert_eq!(fronts.of(&first.lane), None);
         fronts.moved(&first.lane, Some(first.first));
         // A later one changes nothing; a more urgent one is looked for again.
         fronts.came(&[due("a", 0, 6)]);
@@ -195,14 +219,35 @@ mod tests {
         let lanes = fronts.lanes(std::slice::from_ref(&kind), &[]);
         assert_eq!(lanes, [other.lane]);
         tokio::time::advance(FROM_THE_HEAD_EVERY).await;
-        assert!(fronts.is_old(&kind));
+        assert!(is_old(&mut fronts));
         // What takes long is done less often.
         fronts.read(kind.clone(), vec![], Duration::from_secs(1));
         tokio::time::advance(FROM_THE_HEAD_EVERY).await;
-        assert!(!fronts.is_old(&kind));
+        assert!(!is_old(&mut fronts));
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert!(fronts.is_old(&kind));
+        assert!(is_old(&mut fronts));
         fronts.hear(Tidings { came: vec![], all: true });
-        assert!(fronts.is_old(&kind));
+        assert!(is_old(&mut fronts));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn who_writes_alone_looks_once() {
+        let (first, other) = (due("a", 0, 5), due("b", 0, 7));
+        let kinds = [first.lane.kind.clone()];
+        let mut fronts = Fronts::new(false);
+        assert_eq!(fronts.old(&kinds).len(), 1);
+        fronts.read(kinds[0].clone(), vec![first.lane.clone()], CHEAP);
+        tokio::time::advance(FORGOTTEN).await;
+        fronts.moved(&first.lane, Some(first.first));
+        fronts.came(std::slice::from_ref(&other));
+        assert_eq!(fronts.old(&kinds).len(), 0);
+        assert_eq!(fronts.lanes(&kinds, &[]), [first.lane.clone(), other.lane.clone()]);
+        assert_eq!(fronts.of(&first.lane), None, "no row is passed twice");
+        fronts.moved(&first.lane, None);
+        assert_eq!(fronts.lanes(&kinds, &[]), [other.lane]);
+        // However many kinds are asked for.
+        for n in 0..KINDS {
+            fronts.read(Name::new(&format!("k{n}")).expect("a name"), vec![], CHEAP);
+        }
+        assert_eq!(fronts.old(&kinds).len(), 1);
     }
 }
