@@ -135,6 +135,11 @@ async fn batches(server: &Server) {
         client.batch_create_tasks(BatchCreateTasksRequest { requests }).await,
         "requests[1].task.kind",
     );
+    let requests = vec![external("new"), external("twice"), external("twice")];
+    names(
+        client.batch_create_tasks(BatchCreateTasksRequest { requests }).await,
+        "requests[2].task_id",
+    );
     let requests = vec![external(""); 1_001];
     names(client.batch_create_tasks(BatchCreateTasksRequest { requests }).await, "requests");
 }

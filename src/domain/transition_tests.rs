@@ -278,6 +278,36 @@ fn a_keep_alive_is_written_when_a_third_of_the_lease_has_gone() {
 }
 
 #[test]
+fn a_state_that_cannot_be_is_refused_with_what_can() {
+    let said = |from: &str, to: State| {
+        let (_, task) = places().into_iter().find(|(place, _)| *place == from).expect("a place");
+        let Err(Error::FailedPrecondition { description, .. }) = at(BEGIN, &asks(to), &task) else {
+            panic!("{from} to {} is not refused", to.name());
+        };
+        description.split_once(' ').expect("a name").1.to_owned()
+    };
+    for (from, to, says) in [
+        ("QUEUED", State::Running, "cannot become RUNNING; ask for PAUSED or CANCELLED"),
+        (
+            "RUNNING",
+            State::Succeeded,
+            "becomes SUCCEEDED only by its worker; ask for PAUSED or CANCELLING or CANCELLED",
+        ),
+        ("CANCELLING", State::Paused, "cannot become PAUSED; wait until it has ended"),
+        ("SUCCEEDED", State::Failed, "cannot become FAILED; create another task"),
+        ("FAILED", State::Running, "cannot become RUNNING; ask for QUEUED"),
+        (
+            "external QUEUED",
+            State::Succeeded,
+            "cannot become SUCCEEDED; ask for RUNNING or PAUSED or CANCELLING or CANCELLED",
+        ),
+    ] {
+        let state = from.trim_start_matches("external ");
+        assert_eq!(said(from, to), format!("is {state}: task.state {says}"));
+    }
+}
+
+#[test]
 fn an_owner_runs_an_external_task_through_updates() {
     let owned = done(&create(&new_task(EXTERNAL), BEGIN), &asks(State::Running));
     let update = |patch: Patch| Event::Update(Box::new(patch));

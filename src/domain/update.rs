@@ -20,7 +20,7 @@ pub(super) fn update(
     let mut next = task.clone();
     // First the state, since what else can be set depends on it.
     if let Some(state) = patch.state {
-        next = asked(next, state, context)?;
+        next = asked(next, state, context.now)?;
     }
     outcome(task, &mut next, patch)?;
     settings(task, &mut next, patch, context);
@@ -188,14 +188,37 @@ fn progress(task: &Task, next: &mut Task, patch: &Patch, now: Timestamp) -> Resu
     Ok(())
 }
 
-/// The state table, for those who ask for a state.
-fn asked(task: Task, wanted: State, context: &Context<'_>) -> Result<Task, Error> {
-    let now = context.now;
+/// In a state that is asked for; where it cannot be, the refusal says which it could be in.
+fn asked(task: Task, wanted: State, now: Timestamp) -> Result<Task, Error> {
+    if let Some(next) = became(task.clone(), wanted, now) {
+        return Ok(next);
+    }
+    let present = task.state();
+    let leads = |other: &State| {
+        became(task.clone(), *other, now).is_some_and(|next| next.state() != present)
+    };
+    let others: Vec<&str> = State::ALL.into_iter().filter(leads).map(State::name).collect();
+    let remedy = match others.is_empty() {
+        true if present.is_terminal() => "create another task".to_owned(),
+        true => "wait until it has ended".to_owned(),
+        false => format!("ask for {}", others.join(" or ")),
+    };
+    let by_worker = matches!(wanted, State::Succeeded | State::Failed) && !task.is_external();
+    let cannot = if by_worker && !present.is_terminal() {
+        format!("becomes {} only by its worker", wanted.name())
+    } else {
+        format!("cannot become {}", wanted.name())
+    };
+    let description = format!("is {}: task.state {cannot}; {remedy}", present.name());
+    Err(precondition(&task, "STATE_CHANGE_NOT_ALLOWED", description))
+}
+
+/// The state table, for those who ask for a state. None: it does not allow that.
+fn became(task: Task, wanted: State, now: Timestamp) -> Option<Task> {
     let external = task.is_external();
     if task.state() == wanted {
-        return Ok(task);
+        return Some(task);
     }
-    let refused = |why: String| Err(precondition(&task, "STATE_CHANGE_NOT_ALLOWED", why));
     let status = match (task.status.clone(), wanted) {
         (Status::Queued | Status::Running(None), State::Paused) => Status::Paused(None),
         (Status::Running(Some(lease)), State::Paused) => {
@@ -208,7 +231,7 @@ fn asked(task: Task, wanted: State, context: &Context<'_>) -> Result<Task, Error
         (Status::Paused(None), State::Queued | State::Running) => Status::Queued,
         (Status::Queued, State::Running) if external => {
             let next = Task { start_time: Some(now), error: None, ..task };
-            return Ok(Task { status: Status::Running(None), ..next });
+            return Some(Task { status: Status::Running(None), ..next });
         }
         (
             Status::Queued
@@ -227,22 +250,16 @@ fn asked(task: Task, wanted: State, context: &Context<'_>) -> Result<Task, Error
             State::Cancelled | State::Cancelling,
         ) => Status::Cancelling(Some(Lease { limit: lease.limit.resumed(now), ..lease })),
         // On its way already.
-        (Status::Cancelling(Some(_)), State::Cancelled) => return Ok(task),
+        (Status::Cancelling(Some(_)), State::Cancelled) => return Some(task),
         (Status::Running(None) | Status::Cancelling(None), State::Succeeded) if external => {
             Status::Succeeded { end_time: now, result: Value::default() }
         }
         (Status::Running(None) | Status::Cancelling(None), State::Failed) if external => {
             let next = Task { error: Some(no_reason()), ..task };
-            return Ok(at_rest(Task { status: Status::Failed { end_time: now }, ..next }));
+            return Some(at_rest(Task { status: Status::Failed { end_time: now }, ..next }));
         }
         (Status::Failed { .. } | Status::Cancelled { .. }, State::Queued) => {
-            return Ok(retried_by_hand(task, now));
-        }
-        (_, State::Succeeded | State::Failed) if !external => {
-            return refused(format!(
-                "is of kind {}: only its worker can end it with an outcome; cancel it instead",
-                task.kind
-            ));
+            return Some(retried_by_hand(task, now));
         }
         (
             Status::Queued
@@ -259,18 +276,12 @@ fn asked(task: Task, wanted: State, context: &Context<'_>) -> Result<Task, Error
             | State::Succeeded
             | State::Failed
             | State::Cancelled,
-        ) => {
-            return refused(format!(
-                "is {}, from which it cannot become {}",
-                task.state().name(),
-                wanted.name()
-            ));
-        }
+        ) => return None,
     };
     let next = Task { status, ..task };
     let rests = !matches!(next.status, Status::Running(_));
     let next = if next.state() == State::Succeeded { Task { error: None, ..next } } else { next };
-    Ok(if rests { at_rest(next) } else { repaced(next, now) })
+    Some(if rests { at_rest(next) } else { repaced(next, now) })
 }
 
 fn retried_by_hand(task: Task, now: Timestamp) -> Task {

@@ -172,9 +172,14 @@ impl<'a> Batch<'a> {
                 }
                 requests.insert(request, (digest, &create.new.id, false));
             }
-            let taken = self.works.get(&create.new.id).is_some_and(|work| work.after.is_some());
-            if taken || !ids.insert(&create.new.id) {
+            if self.works.get(&create.new.id).is_some_and(|work| work.after.is_some()) {
                 return Err(Error::AlreadyExists { resource: format!("tasks/{}", create.new.id) });
+            }
+            if !ids.insert(&create.new.id) {
+                return Err(Error::invalid(
+                    format!("{}task_id", create.path),
+                    "is that of another request of this batch: choose another one",
+                ));
             }
             existing.push(None);
         }

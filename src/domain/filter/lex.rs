@@ -80,8 +80,18 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
             '&' => return Err(wrong(at, "\"&\" is written AND here")),
             '|' => return Err(wrong(at, "\"|\" is written OR here")),
             '\'' => return Err(wrong(at, "text stands in double quotes")),
+            ',' => {
+                return Err(wrong(
+                    at,
+                    "there are no lists; join comparisons, as state = RUNNING OR state = PAUSED",
+                ));
+            }
             '*' => {
-                return Err(wrong(at, "there are no wildcards; ask for presence as labels:key"));
+                return Err(wrong(
+                    at,
+                    "there are no wildcards; ask for presence as labels:key, or as \
+                     end_time > \"1970-01-01T00:00:00Z\"",
+                ));
             }
             '"' => What::Text(quoted(at, &mut rest)?),
             c if begins_word(c) => {

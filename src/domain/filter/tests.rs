@@ -82,6 +82,8 @@ fn what_is_refused_and_how() {
         ("state = DONE", "DONE is no state: use one of QUEUED"),
         ("state < RUNNING", "state has no order"),
         ("state : RUNNING", "is for labels"),
+        ("end_time:*", "end_time > \"1970-01-01T00:00:00Z\""),
+        ("state IN (RUNNING, PAUSED)", "at character 18: there are no lists"),
         ("stat = RUNNING", "did you mean state?"),
         ("stauts = RUNNING", "did you mean state"),
         ("progress = 3", "use one of state"),
