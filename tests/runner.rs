@@ -5,7 +5,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hashbrown::HashMap;
 use serde_json::{Value as Json, json};
 use taskwatch::{
     config::{Config, KindConfig, ProgramConfig, RunnerConfig},
@@ -78,7 +77,7 @@ impl House {
         let settings = Settings {
             defaults: defaults(),
             kinds: handlers.kinds().map(|kind| (kind.clone(), known.clone())).collect(),
-            queues: HashMap::new(),
+            queues: BTreeMap::new(),
             accept_unknown: false,
             retention: Duration::from_secs(3_600),
         };

@@ -233,6 +233,17 @@ impl Task {
         self.kind.as_str() == EXTERNAL
     }
 
+    /// Whether it waits for a worker, now or later.
+    pub fn waits(&self) -> bool {
+        self.state() == State::Queued && !self.is_external()
+    }
+
+    /// Whether a worker may have it at `now`. A clock may have gone back since its last
+    /// change.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.waits() && self.ready_time <= now.max(self.update_time)
+    }
+
     /// The queue that it waits in.
     pub fn queue_name(&self) -> &str {
         self.queue.as_ref().map_or(DEFAULT_QUEUE, Name::as_str)

@@ -10,9 +10,8 @@ mod drain;
 mod services;
 mod turn;
 
-use std::{io, net::SocketAddr};
+use std::{collections::BTreeMap, io, net::SocketAddr};
 
-use hashbrown::HashMap;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -135,7 +134,7 @@ fn settings(config: &Config, handlers: &Handlers) -> Settings {
         limits: config.kinds.get(kind).map(|kind| kind.limits).unwrap_or_default(),
         source: None,
     };
-    let mut kinds: HashMap<Name, KindSettings> =
+    let mut kinds: BTreeMap<Name, KindSettings> =
         config.kinds.keys().map(|kind| (kind.clone(), by_default(kind))).collect();
     let known = handlers.kinds().cloned().chain(Name::new(EXTERNAL));
     for kind in known {

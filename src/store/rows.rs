@@ -364,9 +364,7 @@ pub(super) fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Whether it may be picked: NULL where it does not wait to be. A clock may have gone back
-/// since its last change.
+/// Whether it may be picked: NULL where it does not wait to be.
 pub(super) fn due(task: &Task, now: Timestamp) -> Option<i16> {
-    let waits = task.state() == State::Queued && !task.is_external();
-    waits.then(|| i16::from(task.ready_time <= now.max(task.update_time)))
+    task.waits().then(|| task.is_due(now).into())
 }

@@ -229,6 +229,7 @@ async fn lanes_of(
 /// The lanes whose queues are next in turn, no more than can be looked at.
 fn in_turn(mut lanes: Vec<Lane>, last_queue: Option<&Name>) -> Vec<Lane> {
     lanes.sort_by_key(|lane| (last_queue.is_some_and(|last| lane.queue <= *last), lane.clone()));
+    lanes.dedup();
     lanes.truncate(usize::try_from(PICKED).unwrap_or(usize::MAX));
     lanes
 }

@@ -44,7 +44,7 @@ const REFUSE_EVERY: Duration = Duration::from_millis(250);
 struct Course {
     /// The queue that was served last.
     last_queue: Option<Name>,
-    /// Where lines begin.
+    /// Which lanes have something, and where their lines begin.
     fronts: Fronts,
     /// Since when the database is away.
     away: Option<Instant>,
@@ -86,6 +86,7 @@ pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
         if AssertUnwindSafe(batch).catch_unwind().await.is_err() {
             // Its callers are answered by the loss of their replies.
             tracing::error!("a batch panicked outside of what it applies; going on with the next");
+            course.fronts.forget();
         }
     }
     if let Err(error) = writer.close().await {

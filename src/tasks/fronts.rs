@@ -1,10 +1,11 @@
 //! Which lanes have something, and where the line of each begins, as far as this server
-//! knows. Who writes a database alone knows it all. On PostgreSQL the index of what is due
-//! keeps an entry for all that was handed out until it has been cleared away, which any long
-//! transaction puts off; who looked from the head each time would go through all of them. So
-//! the committer goes on from where it was. What comes ahead of that place is told, by its
-//! own batches and by the other replicas'; what was not told is found from the head again,
-//! every now and then.
+//! knows. The index of what is due keeps an entry for all that was handed out until
+//! PostgreSQL has cleared it away, which any long transaction puts off; who looked from the
+//! head each time would go through all of them. So the committer goes on from where it was.
+//! What comes ahead of that place is told, by its own batches and by the other replicas';
+//! what was not told is found from the head again, every now and then. SQLite clears away
+//! at once, but a look for lanes is a way there and back: who writes alone makes it every
+//! now and then too.
 
 use std::{
     collections::BTreeMap,
@@ -20,14 +21,15 @@ use crate::{
     store::{Due, Lane, Rank},
 };
 
-/// A look that takes no longer begins at the head every time.
+/// Where others write too, a look that takes no longer begins at the head every time.
 const CHEAP: Duration = Duration::from_millis(2);
 /// How often another one does, and which share of the time that may take.
 const FROM_THE_HEAD_EVERY: Duration = Duration::from_millis(1_500);
 const SHARE: u32 = 20;
 
-/// Kinds that are remembered: callers may ask for any.
+/// Kinds that are remembered, and lanes of each: callers may name any.
 const KINDS: usize = 1_000;
+const LANES: usize = 10_000;
 
 /// Who has handed out nothing for so long need not be told of everything.
 const FORGOTTEN: Duration = Duration::from_secs(60);
@@ -89,12 +91,10 @@ struct Kind {
 }
 
 impl Kind {
-    /// How long until a look is to begin at the head again.
-    fn wait(&self) -> Duration {
-        if self.took < CHEAP {
-            return Duration::ZERO;
-        }
-        FROM_THE_HEAD_EVERY.max(self.took * SHARE).saturating_sub(self.looked.elapsed())
+    /// Whether a look is to begin at the head again.
+    fn is_old(&self, replicated: bool) -> bool {
+        let is_cheap = replicated && self.took < CHEAP;
+        is_cheap || self.looked.elapsed() >= FROM_THE_HEAD_EVERY.max(self.took * SHARE)
     }
 }
 
@@ -123,6 +123,9 @@ impl Fronts {
             let Some(kind) = self.kinds.get_mut(&lane.kind) else { continue };
             let front = kind.queues.entry(lane.queue.clone()).or_insert(Some(*first));
             *front = front.map(|front| front.min(*first));
+            if kind.queues.len() > LANES {
+                self.kinds.remove(&lane.kind);
+            }
         }
     }
 
@@ -133,7 +136,7 @@ impl Fronts {
         }
         let is_old = |kind: &&Name| {
             let known = self.kinds.get(*kind);
-            known.is_none_or(|kind| self.replicated && kind.wait().is_zero())
+            known.is_none_or(|kind| kind.is_old(self.replicated))
         };
         kinds.iter().filter(is_old).collect()
     }
@@ -230,13 +233,13 @@ mod tests {
         assert!(is_old(&mut fronts));
     }
     #[tokio::test(start_paused = true)]
-    async fn who_writes_alone_looks_once() {
+    async fn who_writes_alone_looks_now_and_then() {
         let (first, other) = (due("a", 0, 5), due("b", 0, 7));
         let kinds = [first.lane.kind.clone()];
         let mut fronts = Fronts::new(false);
         assert_eq!(fronts.old(&kinds).len(), 1);
         fronts.read(kinds[0].clone(), vec![first.lane.clone()], CHEAP);
-        tokio::time::advance(FORGOTTEN).await;
+        tokio::time::advance(FROM_THE_HEAD_EVERY / 2).await;
         fronts.moved(&first.lane, Some(first.first));
         fronts.came(std::slice::from_ref(&other));
         assert_eq!(fronts.old(&kinds).len(), 0);
@@ -244,6 +247,10 @@ mod tests {
         assert_eq!(fronts.of(&first.lane), None, "no row is passed twice");
         fronts.moved(&first.lane, None);
         assert_eq!(fronts.lanes(&kinds, &[]), [other.lane]);
+        tokio::time::advance(FROM_THE_HEAD_EVERY).await;
+        assert_eq!(fronts.old(&kinds).len(), 1);
+        fronts.read(kinds[0].clone(), vec![], CHEAP);
+        assert_eq!(fronts.old(&kinds).len(), 0);
         // However many kinds are asked for.
         for n in 0..KINDS {
             fronts.read(Name::new(&format!("k{n}")).expect("a name"), vec![], CHEAP);

@@ -120,8 +120,8 @@ impl Tasks {
     ///
     /// # Errors
     ///
-    /// ALREADY_EXISTS; INVALID_ARGUMENT for an unknown kind or a request id of
-    /// another request; NOT_FOUND where the task of a repeated request is gone.
+    /// ALREADY_EXISTS; INVALID_ARGUMENT for an unknown kind, a request id of another
+    /// request, or an id twice in a batch; NOT_FOUND where the task of a repeated request is gone.
     pub async fn create(&self, create: Create) -> Result<Full, Error> {
         let mut created = self.create_batch(vec![create]).await?;
         created.pop().ok_or(Error::Internal)

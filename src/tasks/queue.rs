@@ -188,7 +188,7 @@ impl Waiting {
     fn take(&mut self) -> Vec<Command> {
         let mut taken =
             self.commands.each_ref().map(|all| Vec::with_capacity(all.len().min(BATCH_ROWS)));
-        let (mut rows, mut bytes) = (0, 0);
+        let (mut rows, mut bytes, mut reports) = (0, 0, 0);
         let mut open = [true; 6];
         let others_wait = self.count > self.reports.len();
         self.first = (self.first + 1) % CLASSES.len();
@@ -202,15 +202,15 @@ impl Waiting {
                     open[class] = false;
                     continue;
                 };
-                let share = CLASSES[class] == Class::Reports
-                    && others_wait
-                    && taken[class].len() >= BATCH_REPORTS;
+                let is_report = CLASSES[class] == Class::Reports;
+                let share = is_report && others_wait && reports >= BATCH_REPORTS;
                 let fits = rows + more_rows <= BATCH_ROWS && bytes + more_bytes <= BATCH_BYTES;
                 let fits = fits && !share;
                 if rows > 0 && !fits {
                     open[class] = false;
                     continue;
                 }
+                reports += usize::from(is_report);
                 rows += more_rows;
                 bytes += more_bytes;
                 taken[class].extend(self.pop(class));

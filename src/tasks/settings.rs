@@ -1,8 +1,9 @@
 //! What the rules of this server are.
 
-use std::{collections::BTreeSet, time::Duration};
-
-use hashbrown::HashMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
     domain::{KindDefaults, LaneLimits, Name, Rate},
@@ -15,9 +16,9 @@ pub struct Settings {
     /// What a kind gives its tasks where it says nothing else.
     pub defaults: KindDefaults,
     /// What is configured of each kind.
-    pub kinds: HashMap<Name, KindSettings>,
+    pub kinds: BTreeMap<Name, KindSettings>,
     /// What limits each queue that has limits.
-    pub queues: HashMap<Name, LaneLimits>,
+    pub queues: BTreeMap<Name, LaneLimits>,
     /// Accept kinds that nobody has ever served.
     pub accept_unknown: bool,
     /// How long ended tasks are kept that name nothing else.

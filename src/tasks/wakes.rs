@@ -23,9 +23,9 @@ pub(super) fn ready(changes: &Changes, now: Timestamp) -> Vec<Due> {
     let changed = changes.changed.iter().map(|(before, after)| (Some(&*before.task), &**after));
     let mut lanes: Vec<Due> = Vec::new();
     for (before, task) in created.chain(changed) {
-        let is_ready = |task: &Task| task.status == Status::Queued && task.ready_time <= now;
-        let comes = is_ready(task) && !before.is_some_and(is_ready) && !task.is_external();
-        if !comes {
+        // What had only just come may not have been told yet: the timer may be late.
+        let was_due = before.is_some_and(|before| before.is_due(before.update_time));
+        if was_due || !task.is_due(now) {
             continue;
         }
         let (lane, first) = (lane_of(task), Rank::of(task, i64::MIN));
@@ -62,4 +62,55 @@ pub(super) fn deadline(changes: &Changes, now: Timestamp) -> Option<Timestamp> {
             (_, None) => None,
         })
         .min()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{
+        domain::{Labels, NewTask, RetryPolicy, create},
+        store::Stored,
+    };
+
+    #[test]
+    fn what_the_timer_has_not_come_to_is_told_when_it_changes() {
+        let name = |text| Name::new(text).expect("a name");
+        let created = Timestamp::from_micros(0);
+        let new = NewTask {
+            id: name("a"),
+            kind: name("work"),
+            input: None,
+            queue: None,
+            priority: 0,
+            labels: Labels::new(),
+            schedule_time: Some(created.plus(Duration::from_secs(1))),
+            retry_policy: RetryPolicy::default(),
+            attempt_timeout: None,
+            retention: None,
+        };
+        let before = create(&new, created);
+        let changed_at = |before: &Task, now: Timestamp| {
+            let after = Task { priority: 1, update_time: now, ..before.clone() };
+            let stored = Stored { row: 1, task: Arc::new(before.clone()), input: None };
+            let changed = vec![(stored, Arc::new(after.clone()))];
+            let lanes = ready(&Changes { changed, ..Changes::default() }, now).len();
+            (lanes, after)
+        };
+        let half = created.plus(Duration::from_millis(500));
+        let two = created.plus(Duration::from_secs(2));
+        assert_eq!(changed_at(&before, half).0, 0, "it is not due yet");
+        // The row says from now on that it is due: no timer will find it.
+        let (lanes, after) = changed_at(&before, two);
+        assert_eq!(lanes, 1);
+        let three = created.plus(Duration::from_secs(3));
+        assert_eq!(changed_at(&after, three).0, 0, "it was told");
+        // The clock has gone back since: it is due all the same.
+        let retried = Task { ready_time: three, update_time: three, ..before };
+        let failed = Task { status: Status::Failed { end_time: two }, ..retried.clone() };
+        let stored = Stored { row: 1, task: Arc::new(failed), input: None };
+        let changed = vec![(stored, Arc::new(retried))];
+        assert_eq!(ready(&Changes { changed, ..Changes::default() }, two).len(), 1);
+    }
 }

@@ -1,8 +1,6 @@
 //! The engine under test: its commands called directly, on a real database.
 
-use std::time::Duration;
-
-use hashbrown::HashMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use taskwatch::{
     domain::{
@@ -31,12 +29,12 @@ pub fn settings() -> Settings {
         source: Some(Source::BuiltIn),
     };
     Settings {
-        kinds: HashMap::from([
+        kinds: BTreeMap::from([
             (name("work"), known(None, None)),
             (name("few"), known(Some(2), None)),
             (name("slow"), known(None, Rate::per_second(20.0))),
         ]),
-        queues: HashMap::from([(name("narrow"), LaneLimits { concurrency: Some(1), rate: None })]),
+        queues: BTreeMap::from([(name("narrow"), LaneLimits { concurrency: Some(1), rate: None })]),
         retention: Duration::from_secs(3_600),
         ..Settings::default()
     }
