@@ -47,7 +47,7 @@ lint:
 demo:
 	cargo run --release -- demo
 
-# Every figure beside its baseline, in target/bench as JSON and plots: half an hour.
+# Every figure beside its baseline, in target/bench as JSON and plots: a quarter of an hour.
 # BENCH="create life" runs some; TASKWATCH_BENCH_ROWS=10000000 keeps as many rows.
 bench: postgres valgrind
 	cargo bench --bench taskwatch -- $(BENCH)

@@ -24,6 +24,7 @@ mod reads;
 mod rows;
 mod schema;
 mod script;
+mod state;
 mod statements;
 mod transaction;
 mod write;

@@ -1,20 +1,15 @@
 //! Writing what a batch of commands changed: only what differs, in few statements
 //! of many rows.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use sea_orm::Value as Sql;
+use std::sync::Arc;
 
 use super::{
     Changes, Created, StoreError, Stored, Task, Timestamp, Transaction,
     dml::Row,
-    parts::Phase,
-    rows::{
-        due, failure_sql, labels_sql, micros, object_sql, progress_sql, span_sql, state_sql,
-        time_sql,
-    },
+    rows::{due, labels_sql, object_sql, progress_sql, span_sql, time_sql},
+    state::{States, Update, phase},
 };
-use crate::domain::{Failure, Lease, Progress, TimeLimit};
+use crate::domain::Lease;
 
 /// Numbers that are taken ahead, so that few transactions ask for some.
 const NUMBERS: i64 = 1_000;
@@ -32,35 +27,6 @@ const CREATED: &[&str] = &[
     "create_time",
     "update_time",
 ];
-
-/// What changes with a task's state; first what a report changes as well.
-const STATE: [&str; 22] = [
-    "revision",
-    "progress",
-    "checkpoint",
-    "due",
-    "state",
-    "phase",
-    "ready_time",
-    "start_time",
-    "end_time",
-    "update_time",
-    "settled_revision",
-    "attempt",
-    "first_attempt",
-    "worker",
-    "error",
-    "lease_token",
-    "lease_duration",
-    "limit_kind",
-    "limit_value",
-    "by_runner",
-    "last_token",
-    "last_digest",
-];
-/// Some of these, as bits.
-const REPORTED: u32 = 0b0111;
-const DUE: u32 = 0b1000;
 
 /// What only an update by hand changes.
 const SETTINGS: &[&str] = &[
@@ -187,7 +153,7 @@ impl Transaction<'_> {
         changed: &[(Stored, Arc<Task>)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let (mut states, mut settled) = (ByColumns::default(), Vec::new());
+        let (mut states, mut settled) = (States::default(), Vec::new());
         let (mut reports, mut checkpoints) = (Vec::new(), Vec::new());
         let (mut begun, mut ended, mut results) = (Vec::new(), Vec::new(), Vec::new());
         let (mut relabelled, mut labels) = (Vec::new(), Vec::new());
@@ -218,8 +184,7 @@ impl Transaction<'_> {
                 (None, None) => {}
             }
         }
-        for (columns, rows) in states.0 {
-            let columns: Vec<&str> = columns_of(columns).map(|at| STATE[at]).collect();
+        for Update { columns, rows } in states.updates() {
             self.update("tasks", &columns, rows).await?;
         }
         self.update("tasks", SETTINGS, settled).await?;
@@ -241,43 +206,6 @@ impl Transaction<'_> {
             self.remove(table, "row", &rows).await?;
         }
         self.remove("requests", "task_row", &rows).await
-    }
-}
-
-/// Rows by the columns of [`STATE`] that are to be set, a bit each: an index of columns that
-/// are not is left alone.
-#[derive(Default)]
-struct ByColumns(BTreeMap<u32, Vec<Row>>);
-
-fn columns_of(bits: u32) -> impl Iterator<Item = usize> {
-    (0..STATE.len()).filter(move |at| bits & (1 << at) != 0)
-}
-
-impl ByColumns {
-    /// Those that may differ from what stands in the row; none where there was but a report,
-    /// which stands with the lease.
-    fn add(&mut self, row: i64, before: &Task, after: &Task, now: Timestamp) {
-        let (was, is) = (state(before, now), state(after, now));
-        let differ = |at: &usize| was[*at] != is[*at];
-        let mut bits: u32 = (0..STATE.len()).filter(differ).map(|at| 1 << at).sum();
-        let was_held = before.lease().is_some();
-        let only_reported = was_held && after.lease().is_some() && bits & !REPORTED == 0;
-        if only_reported || bits == 0 {
-            return;
-        }
-        let given = columns_of(REPORTED).filter(|at| !is[*at].is_null()).map(|at| 1 << at);
-        if was_held {
-            // The newest ones stand with the lease.
-            bits |= given.sum::<u32>();
-        }
-        if due(before, now).is_some() {
-            // A timer may be late.
-            bits |= DUE;
-        }
-        let mut values = Vec::with_capacity(STATE.len() + 1);
-        values.push(row.into());
-        values.extend(columns_of(bits).map(|at| Sql::from(is[at])));
-        self.0.entry(bits).or_default().push(values);
     }
 }
 
@@ -303,85 +231,6 @@ fn settings(task: &Task) -> Row {
         retry.backoff_multiplier.into(),
         span_sql(task.attempt_timeout),
         span_sql(task.retention),
-    ]
-}
-
-fn phase(task: &Task) -> i16 {
-    Phase::of(task) as i16
-}
-
-/// What stands in a column, to be compared without being made; none is NULL.
-#[derive(Clone, Copy, PartialEq)]
-enum Cell<'a> {
-    Small(Option<i16>),
-    Int(Option<i64>),
-    Text(Option<&'a str>),
-    Bytes(Option<&'a [u8]>),
-    Progress(Option<&'a Progress>),
-    Failure(Option<&'a Failure>),
-}
-
-impl Cell<'_> {
-    const fn is_null(self) -> bool {
-        matches!(
-            self,
-            Self::Small(None)
-                | Self::Int(None)
-                | Self::Text(None)
-                | Self::Bytes(None)
-                | Self::Progress(None)
-                | Self::Failure(None)
-        )
-    }
-}
-
-impl From<Cell<'_>> for Sql {
-    fn from(cell: Cell<'_>) -> Self {
-        match cell {
-            Cell::Small(number) => number.into(),
-            Cell::Int(number) => number.into(),
-            Cell::Text(text) => text.into(),
-            Cell::Bytes(bytes) => bytes.map(<[u8]>::to_vec).into(),
-            Cell::Progress(progress) => progress_sql(progress),
-            Cell::Failure(failure) => failure_sql(failure),
-        }
-    }
-}
-
-/// What stands in the columns of [`STATE`].
-fn state(task: &Task, now: Timestamp) -> [Cell<'_>; STATE.len()] {
-    let time = |time: Option<Timestamp>| Cell::Int(time.map(Timestamp::micros));
-    let lease = task.lease();
-    let (limit_kind, limit_value): (i16, Option<i64>) =
-        match lease.map_or(TimeLimit::None, |lease| lease.limit) {
-            TimeLimit::None => (0, None),
-            TimeLimit::At(end) => (1, Some(end.micros())),
-            TimeLimit::Left(left) => (2, i64::try_from(left.as_micros()).ok()),
-        };
-    let last = task.last_outcome.as_ref();
-    [
-        Cell::Int(Some(task.revision)),
-        Cell::Progress(task.progress.as_ref()),
-        Cell::Bytes(task.checkpoint.as_ref().map(|checkpoint| &**checkpoint.encoded())),
-        Cell::Small(due(task, now)),
-        Cell::Small(Some(state_sql(task.state()))),
-        Cell::Small(Some(phase(task))),
-        time(Some(task.ready_time)),
-        time(task.start_time),
-        time(task.end_time()),
-        time(Some(task.update_time)),
-        Cell::Int(Some(task.settled_revision)),
-        Cell::Int(Some(task.attempt.into())),
-        Cell::Int(Some(task.first_attempt.into())),
-        Cell::Text(task.worker.as_deref()),
-        Cell::Failure(task.error.as_ref()),
-        Cell::Bytes(lease.map(|lease| lease.token.0.as_slice())),
-        Cell::Int(lease.map(|lease| micros(lease.duration))),
-        Cell::Small(Some(limit_kind)),
-        Cell::Int(limit_value),
-        Cell::Small(Some(lease.is_some_and(|lease| lease.by_runner).into())),
-        Cell::Bytes(last.map(|said| said.token.0.as_slice())),
-        Cell::Bytes(last.map(|said| said.digest.as_slice())),
     ]
 }
 
