@@ -215,7 +215,7 @@ async fn it_works_where_no_server_is() {
     held.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let nowhere = held.local_addr().expect("its address");
     let folder = tempfile::tempdir().expect("a directory");
-    let flags = ["--wait-server", "0s"];
+    let flags = ["--wait-server", "1s"];
     let url = format!("http://{nowhere}");
     let child = run(&url, folder.path(), &flags, &["sh", "-c", "echo done; exit 4"]).spawn();
     let ran = done(child.expect("it starts")).await;
