@@ -5,19 +5,20 @@
 
 mod support;
 
-use std::net::TcpStream;
+use std::{net::TcpStream, time::Duration};
 
 use serde_json::json;
 use support::{PATIENCE, Server, create, follow, get, next, until, update, value, watch};
 use taskwatch::proto::{
-    FinishTasksRequest, LeaseTasksRequest, Progress, ReportTasksRequest, Task, WatchTasksRequest,
+    FinishTasksRequest, LeaseTasksRequest, ListKindsRequest, Progress, ReportTasksRequest, Task,
+    WatchTasksRequest,
     finish_tasks_request::{self, outcome::Outcome},
     report_tasks_request::Report,
     task::State,
     task_service_client::TaskServiceClient,
     worker_service_client::WorkerServiceClient,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -108,7 +109,15 @@ async fn what_is_served_while_it_drains() {
     let mut all = client.watch_tasks(WatchTasksRequest::default()).await.unwrap().into_inner();
     while all.message().await.unwrap().unwrap().event().unwrap().synced.is_none() {}
     let mut waits = worker.clone();
-    let waiting = tokio::spawn(async move { waits.lease_tasks(lease(60)).await });
+    let request = LeaseTasksRequest { kinds: vec!["idle".to_owned()], ..lease(60) };
+    let waiting = tokio::spawn(async move { waits.lease_tasks(request).await });
+    let waits = async |client: &mut support::Client| {
+        let kinds = client.list_kinds(ListKindsRequest {}).await.unwrap().into_inner().kinds;
+        kinds.iter().any(|kind| kind.kind == "idle" && kind.workers == 1)
+    };
+    while !waits(&mut client).await {
+        sleep(Duration::from_millis(5)).await;
+    }
     let mut states = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     assert_eq!(states.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
 
