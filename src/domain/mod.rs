@@ -9,6 +9,8 @@ mod failure;
 #[cfg(test)]
 mod fencing_tests;
 pub mod filter;
+#[cfg(test)]
+mod history_tests;
 mod lease;
 pub mod limits;
 mod name;
@@ -21,7 +23,6 @@ mod task;
 mod time;
 mod transition;
 #[cfg(test)]
-#[path = "transition_tests.rs"]
 mod transition_tests;
 mod update;
 

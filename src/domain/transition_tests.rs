@@ -1,19 +1,16 @@
-//! The whole state table, printed and checked, and the rules that hold over
-//! thousands of generated histories.
+//! The whole state table, printed and checked.
 
-use std::{sync::Arc, time::Duration};
-
-use proptest::prelude::*;
+use std::time::Duration;
 
 use super::*;
 
-const BEGIN: Timestamp = Timestamp::from_micros(1_000_000_000_000_000);
+pub(super) const BEGIN: Timestamp = Timestamp::from_micros(1_000_000_000_000_000);
 
 fn name(text: &str) -> Name {
     Name::new(text).expect("a good name")
 }
 
-fn new_task(kind: &str) -> NewTask {
+pub(super) fn new_task(kind: &str) -> NewTask {
     NewTask {
         id: name("t"),
         kind: name(kind),
@@ -32,7 +29,7 @@ fn kind() -> KindDefaults {
     KindDefaults { max_attempts: 3, ..KindDefaults::default() }
 }
 
-fn at(now: Timestamp, event: &Event, task: &Task) -> Result<Option<Task>, Error> {
+pub(super) fn at(now: Timestamp, event: &Event, task: &Task) -> Result<Option<Task>, Error> {
     let context = Context { now, kind: &kind(), jitter: 0.5, input: None };
     apply(task, event, &context)
 }
@@ -41,33 +38,33 @@ fn done(task: &Task, event: &Event) -> Task {
     at(BEGIN, event, task).expect("allowed").expect("a change")
 }
 
-fn asks(state: State) -> Event {
+pub(super) fn asks(state: State) -> Event {
     Event::Update(Box::new(Patch { state: Some(state), ..Patch::default() }))
 }
 
-fn grant(token: u8) -> Event {
+pub(super) fn grant(token: u8) -> Event {
     let duration = Duration::from_secs(30);
     let grant = Grant { worker: name("w"), token: Token([token; 16]), duration, by_runner: false };
     Event::Lease(grant)
 }
 
-fn says(token: u8) -> Report {
+pub(super) fn says(token: u8) -> Report {
     Report { token: Token([token; 16]), progress: None, checkpoint: None }
 }
 
-fn ends(token: u8, outcome: Outcome) -> Event {
+pub(super) fn ends(token: u8, outcome: Outcome) -> Event {
     Event::Finish(Box::new(Finish { report: says(token), outcome }))
 }
 
-fn retryable() -> Outcome {
+pub(super) fn retryable() -> Outcome {
     Outcome::Failed { error: Failure::new(Code::UNKNOWN, "no luck"), permanent: false }
 }
 
-fn permanent() -> Outcome {
+pub(super) fn permanent() -> Outcome {
     Outcome::Failed { error: Failure::new(Code::UNKNOWN, "no hope"), permanent: true }
 }
 
-fn lease_over(token: u8) -> Event {
+pub(super) fn lease_over(token: u8) -> Event {
     Event::Expire { token: Token([token; 16]), cause: Expiry::Lease }
 }
 
@@ -329,93 +326,4 @@ fn an_owner_runs_an_external_task_through_updates() {
     // What was read is sent back whole: nothing to do, and no reason to refuse.
     let echo = Patch { lenient: true, error: Some(None), ..done };
     assert_eq!(at(later, &update(echo), &ended), Ok(None));
-}
-
-fn any_event() -> impl Strategy<Value = (Event, u64)> {
-    let token = 1..4_u8;
-    let event = prop_oneof![
-        (0..State::ALL.len()).prop_map(|n| asks(State::ALL[n])),
-        token.clone().prop_map(grant),
-        token.clone().prop_map(|t| Event::Report(says(t))),
-        (token.clone(), 0.0..100.0_f64).prop_map(|(t, percent)| {
-            let mut report = says(t);
-            let percent = Some(percent);
-            report.progress = Some(ProgressReport { percent, ..ProgressReport::default() });
-            report.checkpoint = Some(Object::from_encoded(vec![t].into()));
-            Event::Report(report)
-        }),
-        token.clone().prop_map(|t| ends(t, Outcome::Succeeded(Value::default()))),
-        token.clone().prop_map(|t| ends(t, permanent())),
-        token.clone().prop_map(|t| ends(t, retryable())),
-        token.clone().prop_map(|t| ends(t, Outcome::Cancelled)),
-        token.clone().prop_map(|t| ends(t, Outcome::Released)),
-        token.prop_map(lease_over),
-        (-3..3_i32).prop_map(|priority| {
-            let priority = Some(priority);
-            Event::Update(Box::new(Patch { priority, ..Patch::default() }))
-        }),
-    ];
-    (event, 0..40_u64)
-}
-
-/// What must be true of any task at any time.
-fn makes_sense(task: &Task) {
-    assert_eq!(task.state().is_terminal(), task.end_time().is_some());
-    assert!(task.settled_revision <= task.revision);
-    assert!(task.first_attempt <= task.attempt);
-    if task.state() == State::Failed {
-        assert!(task.error.is_some());
-    }
-    if task.is_external() {
-        assert_eq!(task.lease(), None);
-    } else if matches!(task.state(), State::Running | State::Cancelling) {
-        assert!(task.lease().is_some());
-    }
-    if !matches!(task.state(), State::Running | State::Cancelling) {
-        let estimate = task.progress.as_ref().and_then(|p| p.estimated_end_time);
-        assert_eq!(estimate, None);
-    }
-}
-
-fn token_of(event: &Event) -> Option<Token> {
-    match event {
-        Event::Report(report) => Some(report.token),
-        Event::Finish(finish) => Some(finish.report.token),
-        Event::Update(_) | Event::Lease(_) | Event::Expire { .. } => None,
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
-
-    #[test]
-    fn histories(external: bool, events in prop::collection::vec(any_event(), 1..60)) {
-        let mut task = create(&new_task(if external { EXTERNAL } else { "work" }), BEGIN);
-        let mut now = BEGIN;
-        for (event, seconds) in events {
-            now = now.plus(Duration::from_secs(seconds));
-            let live = task.lease().map(|lease| lease.token);
-            let result = at(now, &event, &task);
-            if let Some(token) = token_of(&event) && live != Some(token) {
-                // Fencing: nothing under an old token ever changes anything.
-                prop_assert!(!matches!(result, Ok(Some(_))));
-            }
-            if task.state().is_terminal() && !matches!(event, Event::Update(_)) {
-                prop_assert!(!matches!(result, Ok(Some(_))));
-            }
-            let Ok(Some(next)) = result else { continue };
-            makes_sense(&next);
-            let silent = Task {
-                status: next.status.clone(),
-                ..task.clone()
-            } == next && task.state() == next.state();
-            prop_assert!(silent || next.revision > task.revision);
-            prop_assert!(next.revision >= task.revision);
-            prop_assert!(next.attempt >= task.attempt);
-            prop_assert!(task.progress.is_none() || next.progress.is_some());
-            prop_assert!(task.checkpoint.is_none() || next.checkpoint.is_some());
-            prop_assert!(Arc::ptr_eq(&next.labels, &task.labels));
-            task = next;
-        }
-    }
 }

@@ -1,7 +1,6 @@
 //! What makes tasks long: their inputs, and how long all of one is.
 
 use hashbrown::HashMap;
-
 use sea_orm::ConnectionTrait;
 
 use super::{

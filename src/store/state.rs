@@ -34,7 +34,8 @@ impl States {
     /// which stands with the lease.
     pub(super) fn add(&mut self, row: i64, before: &Task, after: &Task, now: Timestamp) {
         let (was, is) = (state(before, now), state(after, now));
-        let mut set = bits(|at| was[at].1 != is[at].1);
+        let differ = |at: &usize| was[*at].1 != is[*at].1;
+        let mut set: u32 = (0..COLUMNS).filter(differ).map(|at| 1 << at).sum();
         let was_held = before.lease().is_some();
         let only_reported = was_held && after.lease().is_some() && set & !REPORTED == 0;
         if only_reported || set == 0 {
@@ -42,7 +43,7 @@ impl States {
         }
         if was_held {
             // The newest ones stand with the lease.
-            set |= REPORTED & bits(|at| !is[at].1.is_null());
+            set |= REPORTED;
         }
         if due(before, now).is_some() {
             // A timer may be late.
@@ -65,11 +66,6 @@ impl States {
     }
 }
 
-/// The bits of those columns.
-fn bits(which: impl Fn(usize) -> bool) -> u32 {
-    (0..COLUMNS).filter(|at| which(*at)).map(|at| 1 << at).sum()
-}
-
 pub(super) fn phase(task: &Task) -> i16 {
     Phase::of(task) as i16
 }
@@ -83,20 +79,6 @@ enum Cell<'a> {
     Bytes(Option<&'a [u8]>),
     Progress(Option<&'a Progress>),
     Failure(Option<&'a Failure>),
-}
-
-impl Cell<'_> {
-    const fn is_null(self) -> bool {
-        matches!(
-            self,
-            Self::Small(None)
-                | Self::Int(None)
-                | Self::Text(None)
-                | Self::Bytes(None)
-                | Self::Progress(None)
-                | Self::Failure(None)
-        )
-    }
 }
 
 impl From<Cell<'_>> for Sql {
