@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
 use support::{
@@ -30,6 +30,22 @@ async fn queues_are_served_in_turn_and_priorities_within_them(db: Db) {
     tasks.create_batch(creates).await.expect("created");
     let all = lease(&tasks, "work", 10).await;
     assert_eq!(ids(&all), ["a2", "b2", "a1", "b1", "a3", "a4"]);
+}
+
+async fn queues_that_came_to_nothing_hide_no_other(db: Db) {
+    let tasks = engine(&db).await;
+    assert!(lease(&tasks, "work", 1).await.is_empty());
+    let creates = (0..600).map(|n| in_queue(&format!("t{n}"), &format!("q{n}"), 0));
+    tasks.create_batch(creates.collect()).await.expect("created");
+    let cancels = (0..580).map(|n| {
+        let patch = Patch { state: Some(State::Cancelled), ..Patch::default() };
+        tasks.update(name(&format!("t{n}")), patch)
+    });
+    for cancelled in join_all(cancels).await {
+        cancelled.expect("cancelled");
+    }
+    let left: BTreeSet<String> = (580..600).map(|n| format!("t{n}")).collect();
+    assert_eq!(ids(&lease(&tasks, "work", 100).await).into_iter().collect::<BTreeSet<_>>(), left);
 }
 
 async fn turns_go_on_from_one_call_to_the_next(db: Db) {
@@ -318,6 +334,7 @@ async fn a_drain_answers_those_who_wait_and_refuses_new_ones(db: Db) {
 on_both! {
     what_is_given_back_is_handed_out_at_once,
     turns_go_on_from_one_call_to_the_next,
+    queues_that_came_to_nothing_hide_no_other,
     a_hand_out_ends_before_it_is_too_large,
     a_repetition_never_stands_for_another_task,
     queues_are_served_in_turn_and_priorities_within_them,

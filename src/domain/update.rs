@@ -83,16 +83,17 @@ fn set_or_pass<T: PartialEq>(
     task: &Task,
     patch: &Patch,
     (wanted, present): (&T, &T),
-    field: &str,
+    (field, with): (&str, State),
 ) -> Result<(), Error> {
     if patch.lenient && wanted == present {
         return Ok(());
     }
-    Err(precondition(
-        task,
-        "NOT_SETTABLE",
-        format!("is {}, in which {field} cannot be set", task.state().name()),
-    ))
+    let description = format!(
+        "is {}: task.{field} is set by the very update that sets task.state to {}",
+        task.state().name(),
+        with.name()
+    );
+    Err(precondition(task, "NOT_SETTABLE", description))
 }
 
 /// Result and error of an external task, which go with the state they belong to.
@@ -104,7 +105,12 @@ fn outcome(task: &Task, next: &mut Task, patch: &Patch) -> Result<(), Error> {
     let (succeeds, fails) = (arrives(State::Succeeded), arrives(State::Failed));
     if let Some(wanted) = &patch.result {
         if !succeeds {
-            set_or_pass(task, patch, (&wanted.as_ref(), &task.result()), "result")?;
+            set_or_pass(
+                task,
+                patch,
+                (&wanted.as_ref(), &task.result()),
+                ("result", State::Succeeded),
+            )?;
         } else if let Status::Succeeded { result, .. } = &mut next.status {
             *result = wanted.clone().unwrap_or_default();
         }
@@ -113,7 +119,7 @@ fn outcome(task: &Task, next: &mut Task, patch: &Patch) -> Result<(), Error> {
         if fails {
             next.error = Some(wanted.clone().unwrap_or_else(no_reason));
         } else {
-            set_or_pass(task, patch, (wanted, &task.error), "error")?;
+            set_or_pass(task, patch, (wanted, &task.error), ("error", State::Failed))?;
         }
     }
     Ok(())
@@ -178,7 +184,7 @@ fn progress(task: &Task, next: &mut Task, patch: &Patch, now: Timestamp) -> Resu
         return Err(precondition(
             task,
             "NOT_SETTABLE",
-            format!("is {}, in which progress cannot be set", task.state().name()),
+            format!("is {}: task.progress cannot be set any more", task.state().name()),
         ));
     }
     let began = next.start_time.unwrap_or(next.create_time);

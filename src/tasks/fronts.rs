@@ -5,7 +5,7 @@
 //! What comes ahead of that place is told, by its own batches and by the other replicas';
 //! what was not told is found from the head again, every now and then. SQLite clears away
 //! at once, but a look for lanes is a way there and back: who writes alone makes it every
-//! now and then too.
+//! now and then too, where a kind has one queue.
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +30,9 @@ const SHARE: u32 = 20;
 /// Kinds that are remembered, and lanes of each: callers may name any.
 const KINDS: usize = 1_000;
 const LANES: usize = 10_000;
+/// Who writes alone remembers one lane of a kind. Tasks that are cancelled or paused leave
+/// theirs behind until it is looked at: many of those would hide the ones that have tasks.
+const LANES_ALONE: usize = 1;
 
 /// Who has handed out nothing for so long need not be told of everything.
 const FORGOTTEN: Duration = Duration::from_secs(60);
@@ -93,8 +96,9 @@ struct Kind {
 impl Kind {
     /// Whether a look is to begin at the head again.
     fn is_old(&self, replicated: bool) -> bool {
-        let is_cheap = replicated && self.took < CHEAP;
-        is_cheap || self.looked.elapsed() >= FROM_THE_HEAD_EVERY.max(self.took * SHARE)
+        let each_time =
+            if replicated { self.took < CHEAP } else { self.queues.len() > LANES_ALONE };
+        each_time || self.looked.elapsed() >= FROM_THE_HEAD_EVERY.max(self.took * SHARE)
     }
 }
 
@@ -123,7 +127,7 @@ impl Fronts {
             let Some(kind) = self.kinds.get_mut(&lane.kind) else { continue };
             let front = kind.queues.entry(lane.queue.clone()).or_insert(Some(*first));
             *front = front.map(|front| front.min(*first));
-            if kind.queues.len() > LANES {
+            if kind.queues.len() > if self.replicated { LANES } else { LANES_ALONE } {
                 self.kinds.remove(&lane.kind);
             }
         }
@@ -236,22 +240,31 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_writes_alone_looks_now_and_then() {
-        let (first, other) = (due("a", 0, 5), due("b", 0, 7));
-        let kinds = [first.lane.kind.clone()];
+        let (lane, other) = (due("a", 0, 5), due("b", 0, 7));
+        let kinds = [lane.lane.kind.clone()];
+        let only = std::slice::from_ref(&lane.lane);
         let mut fronts = Fronts::new(false);
         assert_eq!(fronts.old(&kinds).len(), 1);
-        fronts.read(kinds[0].clone(), vec![first.lane.clone()], CHEAP);
+        fronts.read(kinds[0].clone(), only.to_vec(), CHEAP);
         tokio::time::advance(FROM_THE_HEAD_EVERY / 2).await;
-        fronts.moved(&first.lane, Some(first.first));
-        fronts.came(std::slice::from_ref(&other));
+        fronts.moved(&lane.lane, Some(lane.first));
         assert_eq!(fronts.old(&kinds).len(), 0);
-        assert_eq!(fronts.lanes(&kinds, &[]), [first.lane.clone(), other.lane.clone()]);
-        assert_eq!(fronts.of(&first.lane), None, "no row is passed twice");
-        fronts.moved(&first.lane, None);
-        assert_eq!(fronts.lanes(&kinds, &[]), std::slice::from_ref(&other.lane));
-        fronts.looked_from_head(&other.lane, FORGOTTEN);
+        assert_eq!(fronts.lanes(&kinds, &[]), only);
+        assert_eq!(fronts.of(&lane.lane), None, "no row is passed twice");
+        fronts.moved(&lane.lane, None);
+        assert_eq!(fronts.lanes(&kinds, &[]), []);
+        fronts.came(std::slice::from_ref(&lane));
+        assert_eq!(fronts.lanes(&kinds, &[]), only);
+        fronts.looked_from_head(&lane.lane, FORGOTTEN);
         tokio::time::advance(FROM_THE_HEAD_EVERY).await;
         assert_eq!(fronts.old(&kinds).len(), 1, "however much is handed out");
+        // Of several, some may have nothing any more.
+        fronts.read(kinds[0].clone(), only.to_vec(), CHEAP);
+        fronts.came(std::slice::from_ref(&other));
+        assert_eq!(fronts.old(&kinds).len(), 1);
+        fronts.read(kinds[0].clone(), vec![lane.lane.clone(), other.lane], CHEAP);
+        assert_eq!(fronts.lanes(&kinds, &[]).len(), 2);
+        assert_eq!(fronts.old(&kinds).len(), 1);
         fronts.read(kinds[0].clone(), vec![], CHEAP);
         assert_eq!(fronts.old(&kinds).len(), 0);
         // However many kinds are asked for.

@@ -180,7 +180,9 @@ async fn scene(
 
     out::line("")?;
     ended.iter().try_for_each(|task| out::line(ending(task)))?;
-    out::line(format!("\n{}", calls(address, &demo.name)))?;
+    // As it was called, be it installed or not.
+    let program = std::env::args().next().unwrap_or_else(|| "taskwatch".to_owned());
+    out::line(format!("\n{}", calls(&program, address, &demo.name)))?;
     if !args.exit {
         out::line("\nServing until Ctrl-C.")?;
         stop.asked().await;
@@ -205,7 +207,7 @@ fn show(bars: &MultiProgress, kind: &str) -> Show {
 }
 
 /// Calls as they can be pasted.
-fn calls(address: SocketAddr, ended: &str) -> String {
+fn calls(program: &str, address: SocketAddr, ended: &str) -> String {
     let call = |method: &str, request: &str| {
         format!("  grpcurl -plaintext -d '{request}' {address} taskwatch.v1.TaskService/{method}")
     };
@@ -215,7 +217,7 @@ fn calls(address: SocketAddr, ended: &str) -> String {
     };
     [
         "Try, from another terminal:".to_owned(),
-        format!("  taskwatch create demo --watch{server}"),
+        format!("  {program} create demo --watch{server}"),
         call(
             "CreateTask",
             r#"{"task": {"kind": "demo", "input": {"steps": 100}}, "task_id": "mine"}"#,
@@ -259,12 +261,12 @@ mod tests {
 
     #[test]
     fn the_calls_name_the_port_that_it_has() {
-        let shown = calls(SocketAddr::from(([127, 0, 0, 1], 4321)), "tasks/a");
+        let shown = calls("taskwatch", SocketAddr::from(([127, 0, 0, 1], 4321)), "tasks/a");
         assert!(shown.contains("create demo --watch --server http://127.0.0.1:4321\n"), "{shown}");
         assert!(shown.ends_with(
             r#"-d '{"filter": "state = SUCCEEDED", "page_size": 5}' 127.0.0.1:4321 taskwatch.v1.TaskService/ListTasks"#
         ));
-        let shown = calls(SocketAddr::from(([127, 0, 0, 1], 50051)), "tasks/a");
+        let shown = calls("taskwatch", SocketAddr::from(([127, 0, 0, 1], 50051)), "tasks/a");
         assert!(shown.contains("create demo --watch\n"), "{shown}");
     }
 
