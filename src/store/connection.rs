@@ -39,6 +39,10 @@ const WAL_BYTES: u64 = 64 << 20;
 /// Rows that an embedded database reads ahead of who takes them: else it would wait, and be
 /// woken again, some times in each query.
 const ROWS: usize = 1_000;
+/// The pages that a connection of an embedded database keeps, in KiB. A commit that has moved
+/// some goes through all of them, and one that reads forgets them with each commit: what
+/// is far from new comes from the page cache of the operating system.
+const CACHE_SIZE: &str = "-8192";
 /// Prepared statements of one connection: each in a few sizes.
 const STATEMENTS: usize = 500;
 /// How a session of PostgreSQL differs from its default. What a replica has locked that was
@@ -279,7 +283,7 @@ impl Place {
                     .busy_timeout(Duration::from_secs(10))
                     .statement_cache_capacity(STATEMENTS)
                     .row_buffer_size(ROWS)
-                    .pragma("cache_size", "-65536")
+                    .pragma("cache_size", CACHE_SIZE)
                     .pragma("temp_store", "MEMORY");
                 if read_only {
                     return sqlite.pragma("query_only", "ON");

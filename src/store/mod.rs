@@ -282,7 +282,7 @@ pub struct Transaction<'a> {
     /// On PostgreSQL: its number, to ask what became of it.
     xid: Option<String>,
     /// What it made of tasks that were there; none where it removed them.
-    became: HashMap<TaskId, Option<Stored>>,
+    became: known::Became,
     /// On an embedded database: new tasks that are due, by their rows.
     created: Vec<Stored>,
 }

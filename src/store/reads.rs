@@ -57,7 +57,7 @@ impl Reads {
         id: &TaskId,
         with_input: bool,
     ) -> Result<Option<Stored>, StoreError> {
-        if let Some(stored) = self.known.as_ref().and_then(|known| known.get(id, with_input)) {
+        if let Some(stored) = self.known.as_ref().and_then(|known| known.read(id, with_input)) {
             return Ok(Some(stored));
         }
         let closed = || StoreError::Unavailable("it is closed".into());
@@ -97,7 +97,7 @@ async fn answer(
 ) -> Result<(), String> {
     // Nobody waits for what was given up.
     asked.retain(|asked| !asked.reply.is_closed());
-    let reading = known.map(|known| known.read(asked.iter().map(|asked| asked.id.clone())));
+    let reading = known.map(|known| known.reading(asked.iter().map(|asked| asked.id.clone())));
     match tasks(db, &asked).await {
         Ok(found) => {
             if let Some(reading) = reading {

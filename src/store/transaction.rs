@@ -277,7 +277,7 @@ impl Transaction<'_> {
         let mut created = std::mem::take(&mut self.created);
         created.retain(|stored| !became.contains_key(&stored.task.id));
         let known = self.writer.known.as_ref();
-        let writing = known.map(|known| known.write(became.keys().cloned().collect()));
+        let writing = known.map(|known| known.writing(became));
         let result = match self.db.take() {
             Some(db) if more => {
                 let sql = "COMMIT AND CHAIN";
@@ -296,7 +296,7 @@ impl Transaction<'_> {
         };
         self.begun &= result.is_err();
         if let (Some(writing), Ok(())) = (writing, &result) {
-            writing.stands(became.into_values().flatten(), created);
+            writing.stands(created);
         }
         let result = self.writer.noted(result);
         let (Err(StoreError::Unavailable(_)), Some(xid)) = (&result, self.xid.take()) else {
