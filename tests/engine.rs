@@ -7,7 +7,7 @@ mod support;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use support::{
     db::{Db, on_both},
     engine::{asks, create, ends, engine, ids, in_queue, is_lost, lease, name, says, token},
@@ -16,6 +16,7 @@ use taskwatch::{
     domain::{Code, Error, Failure, Object, Outcome, Patch, Report, State, TaskId, Value},
     tasks::{Create, LeaseRequest, Tasks},
 };
+use tokio::time::timeout;
 
 async fn queues_are_served_in_turn_and_priorities_within_them(db: Db) {
     let tasks = engine(&db).await;
@@ -46,6 +47,34 @@ async fn queues_that_came_to_nothing_hide_no_other(db: Db) {
     }
     let left: BTreeSet<String> = (580..600).map(|n| format!("t{n}")).collect();
     assert_eq!(ids(&lease(&tasks, "work", 100).await).into_iter().collect::<BTreeSet<_>>(), left);
+}
+
+async fn who_asks_together_gets_all_that_is_due(db: Db) {
+    let tasks = engine(&db).await;
+    for batch in 0..2 {
+        let creates = (0..600).map(|n| in_queue(&format!("t{batch}-{n}"), "default", 0));
+        tasks.create_batch(creates.collect()).await.expect("created");
+    }
+    let asked = (0..12).map(|_| tasks.lease(asks("work", 100, Duration::from_secs(60))));
+    let leased = timeout(Duration::from_secs(10), join_all(asked)).await.expect("none waits");
+    let leased: Vec<usize> =
+        leased.into_iter().map(|leased| leased.expect("leased").len()).collect();
+    assert_eq!(leased, [100; 12]);
+}
+
+async fn a_queue_behind_many_is_served_to_who_waits_for_it(db: Db) {
+    let tasks = engine(&db).await;
+    let creates = (0..600).map(|n| in_queue(&format!("t{n}"), &format!("q{n:03}"), 0));
+    tasks.create_batch(creates.collect()).await.expect("created");
+    let some = tasks.lease(asks("work", 100, Duration::ZERO));
+    let last =
+        LeaseRequest { queues: vec![name("q599")], ..asks("work", 1, Duration::from_secs(60)) };
+    let both = join(some, tasks.lease(last));
+    let (some, last) = timeout(Duration::from_secs(10), both).await.expect("none waits");
+    assert_eq!(
+        (some.expect("leased").len(), ids(&last.expect("leased"))),
+        (100, vec!["t599".into()])
+    );
 }
 
 async fn turns_go_on_from_one_call_to_the_next(db: Db) {
@@ -335,6 +364,8 @@ on_both! {
     what_is_given_back_is_handed_out_at_once,
     turns_go_on_from_one_call_to_the_next,
     queues_that_came_to_nothing_hide_no_other,
+    who_asks_together_gets_all_that_is_due,
+    a_queue_behind_many_is_served_to_who_waits_for_it,
     a_hand_out_ends_before_it_is_too_large,
     a_repetition_never_stands_for_another_task,
     queues_are_served_in_turn_and_priorities_within_them,

@@ -153,7 +153,9 @@ impl Shelf {
     }
 
     fn put(&mut self, stored: Stored, with_input: bool, is_read: bool) {
-        let checkpoint = stored.task.checkpoint.as_ref().map_or(0, |c| c.encoded().len());
+        // With an input, the checkpoint is counted.
+        let checkpoint = stored.task.checkpoint.as_ref().filter(|_| stored.input.is_none());
+        let checkpoint = checkpoint.map_or(0, |checkpoint| checkpoint.encoded().len());
         let bytes = ENTRY_BYTES + size(&stored) + checkpoint;
         self.tasks.put(stored.task.id.clone(), Entry { stored, with_input, is_read, bytes });
         self.bytes += bytes;
@@ -183,10 +185,10 @@ impl Inner {
         let task = &stored.task;
         if task.lease().is_some() {
             self.running.put(stored, with_input, is_read);
-        } else if with_input && task.waits() {
-            self.waiting.put(stored, with_input, is_read);
         } else if is_read {
             self.read.put(stored, with_input, is_read);
+        } else if with_input && task.waits() {
+            self.waiting.put(stored, with_input, is_read);
         }
     }
 }
@@ -198,8 +200,14 @@ impl Reading {
         for (stored, with_input) in found {
             let is_current = inner.readings.get(&self.number);
             if is_current.is_some_and(|ids| ids.contains(&stored.task.id)) {
-                inner.remove(&stored.task.id);
-                inner.keep(stored.clone(), with_input, true);
+                let before = inner.remove(&stored.task.id);
+                let before = before.filter(|before| before.stored.row == stored.row);
+                // Another one may have read it with its input, which stays as it is.
+                let (input, with_input) = match before.filter(|before| before.with_input) {
+                    Some(before) if !with_input => (before.stored.input, true),
+                    _ => (stored.input.clone(), with_input),
+                };
+                inner.keep(Stored { input, ..stored.clone() }, with_input, true);
             }
         }
     }

@@ -25,6 +25,9 @@ pub(super) struct Dealt {
     /// For each request.
     pub(super) each: Vec<Changes>,
     pub(super) again: Vec<Again>,
+    /// Lanes that may have more than one hand-out looks at, for those who got nothing: they
+    /// are to ask again, for so many tasks.
+    pub(super) left: Vec<(Lane, u64)>,
 }
 
 /// What one hand-out may hold, so that it passes as one message.
@@ -127,7 +130,7 @@ pub(super) async fn hand_out(
         Some(lanes) => lanes,
         None => lanes_of(transaction, fronts, requests).await?,
     };
-    let lanes = in_turn(lanes, last_queue.as_ref());
+    let (lanes, cut) = in_turn(lanes, last_queue.as_ref());
     let share = (PICKED / lanes.len().max(1) as u64).max(1);
     // What limits holds over all replicas: they count one after the other.
     transaction.lock_limits(&settings.limit_names(&lanes)).await?;
@@ -146,13 +149,33 @@ pub(super) async fn hand_out(
             if from.is_none() {
                 fronts.looked_from_head(lane, begin.elapsed());
             }
-            looked.push(Look::new(lane, &tasks, limit));
+            looked.push(Look::new(lane, &tasks, limit, (demand as u64).min(headroom.of(lane))));
             picked.push((lane.clone(), tasks));
         }
     }
     let mut dealt = deal(requests, picked, &mut headroom, last_queue);
+    let unmet: Vec<&LeaseRequest> = requests
+        .iter()
+        .zip(&dealt)
+        .filter(|(_, tasks)| tasks.is_empty())
+        .map(|(r, _)| *r)
+        .collect();
+    // Those that a limit holds back are told of when a lease ends.
+    let beyond = cut.into_iter().filter(|lane| !settings.is_limited(lane));
+    let left = looked.iter().filter(|look| look.is_cut).map(|look| look.lane.clone()).chain(beyond);
+    let left = left.filter_map(|lane| {
+        let tasks = unmet.iter().filter(|r| serves(r, &lane)).map(|r| r.max_tasks as u64).sum();
+        (tasks > 0).then_some((lane, tasks))
+    });
+    let left: Vec<(Lane, u64)> = left.collect();
+    if dealt.iter().all(Vec::is_empty)
+        && let Some(last) = lanes.last().filter(|_| !left.is_empty())
+    {
+        // Else the same ones would be looked at again.
+        *last_queue = Some(last.queue.clone());
+    }
     let dealt_rows: HashSet<i64> = dealt.iter().flatten().map(|p| p.stored.row).collect();
-    for Look { lane, ranks, short } in looked {
+    for Look { lane, ranks, short, .. } in looked {
         let left = ranks.iter().find(|rank| !dealt_rows.contains(&rank.row));
         let last = if short { None } else { ranks.last() };
         fronts.moved(&lane, left.or(last).copied());
@@ -185,7 +208,7 @@ pub(super) async fn hand_out(
         .filter_map(|lane| headroom.later(&lane).map(|(wait, tasks)| Again { lane, wait, tasks }));
     let again = again.collect();
     transaction.set_rates(&headroom.used()).await?;
-    Ok(Dealt { each, again })
+    Ok(Dealt { each, again, left })
 }
 
 /// What a look into a lane found.
@@ -194,13 +217,16 @@ struct Look {
     ranks: Vec<Rank>,
     /// There was no more.
     short: bool,
+    /// There may be more, for those who asked.
+    is_cut: bool,
 }
 
 impl Look {
-    fn new(lane: &Lane, found: &[Picked], limit: u64) -> Self {
+    fn new(lane: &Lane, found: &[Picked], limit: u64, wanted: u64) -> Self {
         let ranks = found.iter().map(|Picked { stored, .. }| Rank::of(&stored.task, stored.row));
         let short = (found.len() as u64) < limit;
-        Self { lane: lane.clone(), ranks: ranks.collect(), short }
+        let is_cut = !short && limit < wanted;
+        Self { lane: lane.clone(), ranks: ranks.collect(), short, is_cut }
     }
 }
 
@@ -226,12 +252,12 @@ async fn lanes_of(
     Ok(fronts.lanes(&kinds, &queues))
 }
 
-/// The lanes whose queues are next in turn, no more than can be looked at.
-fn in_turn(mut lanes: Vec<Lane>, last_queue: Option<&Name>) -> Vec<Lane> {
+/// The lanes whose queues are next in turn, no more than can be looked at, and the others.
+fn in_turn(mut lanes: Vec<Lane>, last_queue: Option<&Name>) -> (Vec<Lane>, Vec<Lane>) {
     lanes.sort_by_key(|lane| (last_queue.is_some_and(|last| lane.queue <= *last), lane.clone()));
     lanes.dedup();
-    lanes.truncate(usize::try_from(PICKED).unwrap_or(usize::MAX));
-    lanes
+    let cut = lanes.split_off(lanes.len().min(usize::try_from(PICKED).unwrap_or(usize::MAX)));
+    (lanes, cut)
 }
 
 fn granted(

@@ -30,6 +30,8 @@ pub(super) struct Committed {
     /// Queues that go on.
     pub(super) resumed: Vec<Name>,
     pub(super) again: Vec<Again>,
+    /// Lanes that may have more for those who got nothing.
+    pub(super) left: Vec<(Lane, u64)>,
     pub(super) deadline: Option<Timestamp>,
     /// Of these a runner is to learn at once what is wanted.
     pub(super) steered: Vec<TaskId>,
@@ -48,6 +50,7 @@ pub(super) fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: C
         freed,
         resumed,
         again,
+        left,
         deadline,
         steered,
         _reading,
@@ -63,6 +66,9 @@ pub(super) fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: C
     }
     for due in wakes {
         shared.waiters.wake(&due.lane, due.tasks);
+    }
+    for (lane, tasks) in left {
+        shared.waiters.wake(&lane, tasks);
     }
     freed.iter().for_each(|lane| shared.wake_freed(lane));
     resumed.iter().for_each(|queue| shared.waiters.wake_queue(queue, u64::MAX));

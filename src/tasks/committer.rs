@@ -298,7 +298,7 @@ async fn apply(
     // Those who wait for what is ready now get it in this very transaction.
     let claims = shared.waiters.claim(&wakes);
     let mut offers = Vec::new();
-    let mut again = Vec::new();
+    let (mut again, mut left) = (Vec::new(), Vec::new());
     if !leases.is_empty() || !claims.is_empty() {
         let requests: Vec<&LeaseRequest> = leases
             .iter()
@@ -310,8 +310,8 @@ async fn apply(
         let only = leases.is_empty().then(|| wakes.iter().map(|due| due.lane.clone()).collect());
         let dealt =
             hand_out(transaction, settings, last_queue, fronts, &requests, only, now).await?;
-        let Dealt { each, again: later } = dealt;
-        again = later;
+        let each;
+        Dealt { each, again, left } = dealt;
         let mut replies = claims.into_iter().map(|claim| claim.reply);
         let places = leases.iter().map(|(at, _)| Some(*at)).chain(std::iter::repeat(None));
         for (place, changes) in places.zip(each) {
@@ -353,6 +353,7 @@ async fn apply(
         freed,
         resumed,
         again,
+        left,
         deadline,
         steered,
         _reading: None,
