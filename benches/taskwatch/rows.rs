@@ -53,7 +53,12 @@ pub(crate) async fn fill(database: &DatabaseConnection, rows: u64, ended: bool) 
         )
     };
     let now = taskwatch::clock::now().micros();
-    let first = "SELECT coalesce(max(row), 0) FROM tasks";
+    // Behind what a server has taken ahead.
+    let first = if postgres {
+        "SELECT last_value FROM tasks_row"
+    } else {
+        "SELECT coalesce(max(row), 0) FROM tasks"
+    };
     let first = database.query_one_raw(Statement::from_string(backend, first)).await;
     let first: i64 = first.expect("read").expect("a row").try_get_by_index(0).expect("a number");
     let life = if ended { "t + 20, 5, NULL, t + 10, t + 20, 2" } else { "t, 1, 1, NULL, NULL, 0" };
