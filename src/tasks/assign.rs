@@ -141,7 +141,8 @@ pub(super) async fn hand_out(
     let (mut picked, mut looked) = (Vec::new(), Vec::new());
     for lane in &lanes {
         let demand: usize = requests.iter().filter(|r| serves(r, lane)).map(|r| r.max_tasks).sum();
-        let limit = (demand as u64).min(headroom.of(lane)).min(share);
+        let wanted = (demand as u64).min(headroom.of(lane));
+        let limit = wanted.min(share);
         if limit > 0 {
             let from = fronts.of(lane);
             let begin = Instant::now();
@@ -149,25 +150,16 @@ pub(super) async fn hand_out(
             if from.is_none() {
                 fronts.looked_from_head(lane, begin.elapsed());
             }
-            looked.push(Look::new(lane, &tasks, limit, (demand as u64).min(headroom.of(lane))));
+            looked.push(Look::new(lane, &tasks, limit, wanted));
             picked.push((lane.clone(), tasks));
         }
     }
     let mut dealt = deal(requests, picked, &mut headroom, last_queue);
-    let unmet: Vec<&LeaseRequest> = requests
-        .iter()
-        .zip(&dealt)
-        .filter(|(_, tasks)| tasks.is_empty())
-        .map(|(r, _)| *r)
-        .collect();
-    // Those that a limit holds back are told of when a lease ends.
-    let beyond = cut.into_iter().filter(|lane| !settings.is_limited(lane));
-    let left = looked.iter().filter(|look| look.is_cut).map(|look| look.lane.clone()).chain(beyond);
-    let left = left.filter_map(|lane| {
-        let tasks = unmet.iter().filter(|r| serves(r, &lane)).map(|r| r.max_tasks as u64).sum();
-        (tasks > 0).then_some((lane, tasks))
-    });
-    let left: Vec<(Lane, u64)> = left.collect();
+    // What may be held back is told of when a lease ends or a rate has room: who asked at once
+    // would ask again and again.
+    let beyond = cut.into_iter().filter(|lane| settings.is_free(lane));
+    let full = looked.iter().filter(|look| look.is_cut).map(|look| look.lane.clone());
+    let left = left(requests, &dealt, full.chain(beyond));
     if dealt.iter().all(Vec::is_empty)
         && let Some(last) = lanes.last().filter(|_| !left.is_empty())
     {
@@ -209,6 +201,21 @@ pub(super) async fn hand_out(
     let again = again.collect();
     transaction.set_rates(&headroom.used()).await?;
     Ok(Dealt { each, again, left })
+}
+
+/// For how many tasks those requests that got nothing may ask these lanes again.
+fn left(
+    requests: &[&LeaseRequest],
+    dealt: &[Vec<Picked>],
+    lanes: impl Iterator<Item = Lane>,
+) -> Vec<(Lane, u64)> {
+    let unmet = || requests.iter().zip(dealt).filter(|(_, tasks)| tasks.is_empty());
+    let asked = |lane: &Lane| {
+        let requests = unmet().map(|(request, _)| request).filter(|r| serves(r, lane));
+        requests.map(|request| request.max_tasks as u64).sum()
+    };
+    let counted = lanes.map(|lane| (asked(&lane), lane));
+    counted.filter(|(tasks, _)| *tasks > 0).map(|(tasks, lane)| (lane, tasks)).collect()
 }
 
 /// What a look into a lane found.

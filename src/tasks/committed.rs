@@ -64,10 +64,7 @@ pub(super) fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: C
         // A worker that has gone by now drops it, which gives its tasks back.
         drop(reply.send(Handout::new(leased, Arc::clone(&shared.queue))));
     }
-    for due in wakes {
-        shared.waiters.wake(&due.lane, due.tasks);
-    }
-    for (lane, tasks) in left {
+    for (lane, tasks) in wakes.into_iter().map(|due| (due.lane, due.tasks)).chain(left) {
         shared.waiters.wake(&lane, tasks);
     }
     freed.iter().for_each(|lane| shared.wake_freed(lane));

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Shared,
-    assign::{Dealt, hand_out},
+    assign::hand_out,
     batch::{Batch, wanted},
     command::{Command, LeaseRequest, Leased, Outcome},
     committed::{Committed, publish},
@@ -310,11 +310,10 @@ async fn apply(
         let only = leases.is_empty().then(|| wakes.iter().map(|due| due.lane.clone()).collect());
         let dealt =
             hand_out(transaction, settings, last_queue, fronts, &requests, only, now).await?;
-        let each;
-        Dealt { each, again, left } = dealt;
+        (again, left) = (dealt.again, dealt.left);
         let mut replies = claims.into_iter().map(|claim| claim.reply);
         let places = leases.iter().map(|(at, _)| Some(*at)).chain(std::iter::repeat(None));
-        for (place, changes) in places.zip(each) {
+        for (place, changes) in places.zip(dealt.each) {
             deadline = deadline.into_iter().chain(self::deadline(&changes, now)).min();
             news.extend(
                 changes

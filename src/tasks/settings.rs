@@ -62,6 +62,11 @@ impl Settings {
         self.limits(lane).iter().any(|limits| limits.concurrency.is_some())
     }
 
+    /// Whether nothing limits it.
+    pub(super) fn is_free(&self, lane: &Lane) -> bool {
+        self.limits(lane) == [LaneLimits::default(); 2]
+    }
+
     /// The rates that limit a lane, with the names that they are kept by.
     pub(super) fn rates(&self, lane: &Lane) -> impl Iterator<Item = (String, Rate)> {
         let [kind, queue] = self.limits(lane).map(|limits| limits.rate);
@@ -92,4 +97,29 @@ fn kind_name(lane: &Lane) -> String {
 /// By which the limits of its queue are kept.
 fn queue_name(lane: &Lane) -> String {
     format!("queues/{}", lane.queue)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_limits_a_lane_as_well() {
+        let name = |text| Name::new(text).expect("a name");
+        let lane = |kind, queue| Lane { kind: name(kind), queue: name(queue) };
+        let rate = Rate::per_second(1.0);
+        let kind = KindSettings {
+            limits: LaneLimits { rate, ..LaneLimits::default() },
+            ..KindSettings::default()
+        };
+        let narrow = LaneLimits { concurrency: Some(1), ..LaneLimits::default() };
+        let settings = Settings {
+            kinds: [(name("slow"), kind)].into(),
+            queues: [(name("narrow"), narrow)].into(),
+            ..Settings::default()
+        };
+        assert!(settings.is_free(&lane("work", "default")));
+        assert!(!settings.is_free(&lane("slow", "default")));
+        assert!(!settings.is_free(&lane("work", "narrow")));
+    }
 }
