@@ -52,8 +52,8 @@ impl ProgressReport {
     pub fn derived(mut self) -> Self {
         if self.total_units > 0 {
             #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more")]
-            let share = self.completed_units as f64 / self.total_units as f64;
-            self.percent = Some((share * 100.0).clamp(0.0, 100.0));
+            let percent = self.completed_units as f64 * 100.0 / self.total_units as f64;
+            self.percent = Some(percent.clamp(0.0, 100.0));
         }
         self
     }
@@ -159,5 +159,7 @@ mod tests {
         assert_eq!(report.derived().percent, Some(75.0));
         let report = ProgressReport { completed_units: 9, total_units: 4, ..Default::default() };
         assert_eq!(report.derived().percent, Some(100.0));
+        let report = ProgressReport { completed_units: 29, total_units: 50, ..Default::default() };
+        assert_eq!(report.derived().percent, Some(58.0), "whole where it is");
     }
 }
