@@ -471,7 +471,7 @@ async fn lists_come_whole_and_in_order(db: Db) {
     }
 }
 
-/// More than have a part of a list each.
+/// Each has a part of a list.
 async fn lists_of_many_kinds_come_in_order(db: Db) {
     let (mut writer, reader) = store::open(db.url()).await.expect("opened");
     let now = reader.now().await.expect("a time");

@@ -71,8 +71,10 @@ fn main() {
         if words.iter().any(|word| word == "list") {
             return println!("{}", known.join("\n"));
         }
-        let unknown = words.iter().find(|word| !known.contains(&word.as_str()));
-        assert!(unknown.is_none(), "{unknown:?}: no such benchmark: `list` names them");
+        if let Some(word) = words.iter().find(|word| !known.contains(&word.as_str())) {
+            eprintln!("{word}: no such benchmark; there are {}", known.join(", "));
+            std::process::exit(2);
+        }
         for (name, run) in all() {
             if words.is_empty() || words.iter().any(|word| word == name) {
                 report.add(run.await);

@@ -111,14 +111,18 @@ async fn page(client: &mut Client, page_size: i32, token: &str) -> (Duration, St
     (begin.elapsed(), page.next_page_token, page.tasks.len())
 }
 
-/// The token of the page in the middle.
-async fn middle(client: &mut Client, rows: u64) -> String {
-    let (mut token, mut seen) = (String::new(), 0);
-    while seen < rows / 2 {
+/// The token of the page in the middle of so many tasks. However many that are, `reads` are
+/// read: what a server has read leaves its memory in another state.
+async fn middle(client: &mut Client, rows: u64, reads: u64) -> String {
+    let (mut token, mut seen, mut middle) = (String::new(), 0, None);
+    while seen < reads || middle.is_none() {
         let (_, next, tasks) = page(client, 1_000, &token).await;
         (token, seen) = (next, seen + tasks as u64);
+        if seen >= rows / 2 {
+            middle.get_or_insert_with(|| token.clone());
+        }
     }
-    token
+    middle.unwrap_or_default()
 }
 
 pub(crate) async fn kept() -> Vec<Figure> {
@@ -130,7 +134,8 @@ pub(crate) async fn kept() -> Vec<Figure> {
         servers[1].client().batch_create_tasks(batch).await.expect("created");
     }
     let mut clients = [servers[0].client(), servers[1].client()];
-    let middles = [middle(&mut clients[0], rows).await, middle(&mut clients[1], FEW as u64).await];
+    let [kept, few] = &mut clients;
+    let middles = [middle(kept, rows, rows / 2).await, middle(few, FEW as u64, rows / 2).await];
     let first = alternate_calls(500, async |which| page(&mut clients[which], PAGE, "").await.0);
     let first: [Vec<f64>; 2] = first.await;
     let middle: [Vec<f64>; 2] = alternate_calls(500, async |which| {

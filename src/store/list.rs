@@ -6,13 +6,13 @@ use std::cmp::Ordering;
 
 use hashbrown::HashMap;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, IsolationLevel, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, JoinType,
     sea_query::{Condition, Expr, ExprTrait, Order as Sort, Query, SelectStatement, UnionType},
 };
 
 use super::{
     Cursor, ListQuery, Page, StoreError, Stored, filter,
-    parts::{Part, by_kind, is_recent, kinds, parts},
+    parts::{Part, fresh_kinds, is_recent, parts},
     payloads::{inputs, size},
     rows::{COLUMNS, from, stored},
     statements::{in_time, is_postgres, lists, query},
@@ -53,27 +53,8 @@ pub(super) async fn page(db: &DatabaseConnection, list: &ListQuery) -> Result<Pa
 
 /// Where the rows of a page are, and of one more where there is one.
 async fn rows(db: &DatabaseConnection, list: &ListQuery) -> Result<Vec<Cursor>, StoreError> {
-    let parts = parts(list);
-    if !parts.iter().any(Part::is_of_all_kinds) {
-        return found(db, &parts, list).await;
-    }
-    // No task must be between the look at the kinds and the one at the tasks.
-    let isolation = is_postgres(db).then_some(IsolationLevel::RepeatableRead);
-    let snapshot = in_time(async { Ok(db.begin_with_config(isolation, None).await?) }).await?;
-    let parts = by_kind(parts, &kinds(&snapshot, &list.filter).await?);
-    let found = found(&snapshot, &parts, list).await?;
-    in_time(async { Ok(snapshot.commit().await?) }).await?;
-    Ok(found)
-}
-
-/// Those rows of these parts.
-async fn found(
-    db: &impl ConnectionTrait,
-    parts: &[Part],
-    list: &ListQuery,
-) -> Result<Vec<Cursor>, StoreError> {
     let keys = &list.order.keys;
-    let Some(select) = statement(parts, list, is_postgres(db)) else { return Ok(Vec::new()) };
+    let Some(select) = statement(list, is_postgres(db)) else { return Ok(Vec::new()) };
     let found = in_time(async { Ok(db.query_all(&select).await?) }).await?;
     let mut rows = Vec::with_capacity(found.len());
     for row in found {
@@ -89,39 +70,38 @@ async fn found(
         }
         rows.push(Cursor { keys: values, row: row.try_get_by_index(0)? });
     }
-    if parts.len() > 1 {
-        let last = last_direction(list);
-        rows.sort_by(|one, other| {
-            let by_keys = one.keys.iter().zip(&other.keys).zip(keys);
-            // None is less than all there is.
-            by_keys
-                .map(|((one, other), (_, direction))| in_direction(one.cmp(other), *direction))
-                .chain([in_direction(one.row.cmp(&other.row), last)])
-                .find(|order| order.is_ne())
-                .unwrap_or(Ordering::Equal)
-        });
-        rows.truncate(list.limit + 1);
-    }
     Ok(rows)
 }
 
-/// The first rows of each part, as one statement, so that no task is between two of them.
+/// The first rows of all parts, as one statement, so that no task is between two of them.
 /// None where all of them come before the page.
-fn statement(parts: &[Part], list: &ListQuery, postgres: bool) -> Option<SelectStatement> {
+fn statement(list: &ListQuery, postgres: bool) -> Option<SelectStatement> {
+    let parts = parts(list);
     let mut selects: Vec<_> =
         parts.iter().filter_map(|part| select(part, list, postgres)).collect();
-    if selects.len() < 2 {
+    if selects.len() < 2 && !parts.iter().any(Part::is_of_all_kinds) {
         return selects.pop();
     }
     let whole = |part| Query::select().expr(Expr::cust("*")).from_subquery(part, "part").take();
     let mut all = selects.into_iter().map(whole);
-    let mut first = all.next()?;
-    Some(first.unions(all.map(|other| (UnionType::All, other))).take())
+    let mut merged = all.next()?;
+    merged.unions(all.map(|other| (UnionType::All, other)));
+    for (key, direction) in &list.order.keys {
+        merged.order_by(key.name(), sort(*direction));
+    }
+    Some(merged.order_by("row", sort(last_direction(list))).limit(list.limit as u64 + 1).take())
 }
 
 /// Ties are broken by the row, in this direction.
 fn last_direction(list: &ListQuery) -> Direction {
     list.order.keys.last().map_or(Direction::Descending, |(_, direction)| *direction)
+}
+
+const fn sort(direction: Direction) -> Sort {
+    match direction {
+        Direction::Ascending => Sort::Asc,
+        Direction::Descending => Sort::Desc,
+    }
 }
 
 const fn in_direction(order: Ordering, direction: Direction) -> Ordering {
@@ -156,7 +136,7 @@ fn select(part: &Part, list: &ListQuery, postgres: bool) -> Option<SelectStateme
         if along_label { Expr::col(("labels", "create_time")) } else { part.key(key) }
     };
     for (each, _) in keys {
-        select.expr(key(&Part::All, *each));
+        select.expr_as(key(&Part::All, *each), each.name());
     }
     let row = Expr::col((if along_label { "labels" } else { "tasks" }, "row"));
     let mut sorted: Vec<(Expr, Direction)> =
@@ -176,14 +156,33 @@ fn select(part: &Part, list: &ListQuery, postgres: bool) -> Option<SelectStateme
         if is_same {
             continue;
         }
-        let sort = match direction {
-            Direction::Ascending => Sort::Asc,
-            Direction::Descending => Sort::Desc,
-        };
-        select.order_by_expr(if is_sorted { key.add(0) } else { key }, sort);
+        select.order_by_expr(if is_sorted { key.add(0) } else { key }, sort(direction));
     }
     select.limit(list.limit as u64 + 1);
-    Some(select)
+    Some(if part.is_of_all_kinds() { of_each_kind(select, keys, postgres) } else { select })
+}
+
+/// What this selects of one kind, `fresh.kind`, of each.
+fn of_each_kind(
+    mut select: SelectStatement,
+    keys: &[(OrderKey, Direction)],
+    postgres: bool,
+) -> SelectStatement {
+    let mut each = Query::select();
+    each.with_cte(fresh_kinds()).from("fresh");
+    if postgres {
+        each.expr(Expr::cust("part.*"));
+        return each.join_lateral(JoinType::InnerJoin, select, "part", Condition::all()).take();
+    }
+    // It has no such join. CROSS says which comes first.
+    let row = select.clear_selects().column(("tasks", "row")).take();
+    each.column(("tasks", "row"))
+        .cross_join("tasks")
+        .and_where(Expr::col(("tasks", "row")).in_subquery(row));
+    for (key, _) in keys {
+        each.expr_as(Part::All.key(*key), key.name());
+    }
+    each
 }
 
 /// Leaves what comes behind the cursor. False where nothing of this part does.

@@ -5,13 +5,12 @@
 //! for lists, and what all of them have in common is left out of the others. The column
 //! `phase` says which a task is; `write` keeps it.
 
-use sea_orm::{
-    DatabaseTransaction,
-    sea_query::{Condition, Expr, ExprTrait, Func},
+use sea_orm::sea_query::{
+    CommonTableExpression, Condition, Expr, ExprTrait, Func, Query, UnionType, WithClause,
 };
 
-use super::{ListQuery, StoreError, rows::state_sql, statements::query};
-use crate::domain::{EXTERNAL, Filter, OrderKey, State, Status, Task};
+use super::{ListQuery, rows::state_sql};
+use crate::domain::{EXTERNAL, OrderKey, State, Status, Task};
 
 /// The column `phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +41,7 @@ impl Phase {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     All,
-    /// Fresh ones of a kind, in the order of their creation; of all kinds only sorted.
+    /// Fresh ones of a kind, in the order of their creation; or of each kind: `fresh.kind`.
     Fresh(Fresh, Option<String>),
     /// Fresh ones that are held: as many as there are leases, to be sorted.
     Held,
@@ -68,21 +67,27 @@ pub(super) enum Fresh {
     NewIn(String),
 }
 
-/// Kinds of which each gets a part of its own. Of more than these all are sorted.
-const KINDS: usize = 100;
-/// Parameters of the parts of kinds: SQLite takes 32,766 in a statement.
-const PARAMETERS: usize = 10_000;
-/// Of one, without those of the filter: some for the kind, the queue, the cursor and the limit.
-const PARAMETERS_OF_PART: usize = 20;
-
-/// The kinds of fresh tasks, from one to the next along their index; downwards, where the
-/// newest tasks of each come first, and not what is over.
-const FRESH_KINDS: &str = "WITH RECURSIVE fresh(kind) AS ( \
-         SELECT max(kind) FROM tasks WHERE phase = 0 \
-         UNION ALL \
-         SELECT (SELECT max(t.kind) FROM tasks t WHERE t.phase = 0 AND t.kind < fresh.kind) \
-         FROM fresh WHERE fresh.kind IS NOT NULL) \
-     SELECT kind FROM fresh WHERE kind IS NOT NULL LIMIT $1";
+/// The kinds of fresh tasks as `fresh(kind)`, from one to the next along their index; the
+/// last one is NULL. Downwards, where the newest tasks of each come first, and not what is over.
+pub(super) fn fresh_kinds() -> WithClause {
+    let next = "(SELECT max(t.kind) FROM tasks t WHERE t.phase = 0 AND t.kind < fresh.kind)";
+    let next = Query::select()
+        .expr(Expr::cust(next))
+        .from("fresh")
+        .and_where(Expr::cust("fresh.kind IS NOT NULL"))
+        .take();
+    let kinds = Query::select()
+        .expr(Expr::cust("max(kind)"))
+        .from("tasks")
+        .and_where(Expr::cust("phase = 0"))
+        .union(UnionType::All, next)
+        .take();
+    let mut fresh = CommonTableExpression::new();
+    fresh.table_name("fresh").column("kind").query(kinds);
+    let mut with = WithClause::new();
+    with.recursive(true).cte(fresh);
+    with
+}
 
 /// The parts that a list is made of.
 pub(super) fn parts(list: &ListQuery) -> Vec<Part> {
@@ -113,6 +118,11 @@ pub(super) fn parts(list: &ListQuery) -> Vec<Part> {
     } else {
         if queued {
             fresh(queue.map_or(Fresh::New, |queue| Fresh::NewIn(queue.to_owned())));
+        }
+        // Those are never due, by which the others in a queue are found.
+        if let (true, Some(queue), None) = (queued, queue, kind) {
+            let which = Fresh::NewIn(queue.to_owned());
+            parts.push(Part::Fresh(which, Some(EXTERNAL.to_owned())));
         }
         parts.extend(held.then_some(Part::Held));
     }
@@ -153,37 +163,8 @@ pub(super) fn is_recent(list: &ListQuery) -> bool {
     key(list) == OrderKey::CreateTime && list.filter.requires_recent_change()
 }
 
-/// Kinds of fresh tasks, as far as a list can be told by them: none where they are too many,
-/// or the filter, which each part repeats, is too long.
-pub(super) async fn kinds(
-    db: &DatabaseTransaction,
-    filter: &Filter,
-) -> Result<Vec<String>, StoreError> {
-    let most = KINDS.min(PARAMETERS / (PARAMETERS_OF_PART + 3 * filter.tests()));
-    let limit = i64::try_from(most + 1).unwrap_or(i64::MAX);
-    let found = query(db, FRESH_KINDS, [limit.into()]).await?;
-    if found.len() > most {
-        return Ok(Vec::new());
-    }
-    found.iter().map(|row| Ok(row.try_get_by_index(0)?)).collect()
-}
-
-/// The same, with a part for each of these kinds in place of one for all.
-pub(super) fn by_kind(parts: Vec<Part>, kinds: &[String]) -> Vec<Part> {
-    let each = |part| {
-        if let Part::Fresh(which, None) = &part
-            && !kinds.is_empty()
-        {
-            kinds.iter().map(|kind| Part::Fresh(which.clone(), Some(kind.clone()))).collect()
-        } else {
-            vec![part]
-        }
-    };
-    parts.into_iter().flat_map(each).collect()
-}
-
 impl Part {
-    /// Whether it is better told kind by kind.
+    /// Whether it is told kind by kind.
     pub(super) const fn is_of_all_kinds(&self) -> bool {
         matches!(self, Self::Fresh(_, None))
     }
@@ -199,16 +180,18 @@ impl Part {
             Self::Fresh(Fresh::NewIn(queue), Some(kind)) if kind == EXTERNAL => {
                 is("kind = 'external' AND state = 1 AND phase + 0 = 0").add(equals("queue", queue))
             }
-            Self::Fresh(Fresh::NewIn(queue), Some(kind)) => {
-                is("due = 1 AND priority = 0 AND phase + 0 = 0")
-                    .add(equals("kind", kind))
-                    .add(equals("queue", queue))
-            }
             Self::Fresh(which, kind) => {
-                let new = !matches!(which, Fresh::All);
-                is("phase = 0")
-                    .add_option(kind.as_ref().map(|kind| equals("kind", kind)))
-                    .add_option(new.then(|| Expr::cust("state = 1")))
+                let kind = kind.as_ref().map_or_else(
+                    || Expr::col(("tasks", "kind")).equals(("fresh", "kind")),
+                    |kind| equals("kind", kind),
+                );
+                match which {
+                    Fresh::All => is("phase = 0").add(kind),
+                    Fresh::New => is("phase = 0 AND state = 1").add(kind),
+                    Fresh::NewIn(queue) => is("due = 1 AND priority = 0 AND phase + 0 = 0")
+                        .add(kind)
+                        .add(equals("queue", queue)),
+                }
             }
             Self::Held if postgres => {
                 is("phase + 0 = 0 AND tasks.row = ANY(ARRAY(SELECT row FROM running))")
@@ -247,8 +230,8 @@ impl Part {
             // As an expression it is no reason to leave the index in the order of the list.
             (Self::Ended | Self::Other | Self::OtherEnded, "state") => column("state").add(0),
             // All three are when it was created; which one is in its index differs.
-            (Self::Fresh(Fresh::NewIn(_), Some(kind)), "create_time" | "update_time")
-                if kind != EXTERNAL =>
+            (Self::Fresh(Fresh::NewIn(_), kind), "create_time" | "update_time")
+                if kind.as_deref() != Some(EXTERNAL) =>
             {
                 column("ready_time")
             }

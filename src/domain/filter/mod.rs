@@ -169,11 +169,6 @@ impl Filter {
         })
     }
 
-    /// How many tests it is made of.
-    pub fn tests(&self) -> usize {
-        self.root.as_ref().map_or(0, Condition::tests)
-    }
-
     /// Whether only those can match that were changed after some time.
     pub fn requires_recent_change(&self) -> bool {
         use Comparison::{Equal, Greater, GreaterOrEqual};
@@ -235,14 +230,6 @@ impl Condition {
                 (holds, !holds)
             }
             Self::Test(_) => (true, true),
-        }
-    }
-
-    fn tests(&self) -> usize {
-        match self {
-            Self::All(each) | Self::Any(each) => each.iter().map(Self::tests).sum(),
-            Self::Not(inner) => inner.tests(),
-            Self::Test(_) => 1,
         }
     }
 
