@@ -94,6 +94,20 @@ async fn a_real_tree_goes_through_untouched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_was_there_is_not_taken_for_this_one() {
+    let server = Server::start().await;
+    let watched = "tasks/a; watch it with: taskwatch watch a\n";
+    let first = done(start(&server, &["--id", "a"], &["true"])).await;
+    assert_eq!(String::from_utf8_lossy(&first.stderr), watched);
+    // It is run all the same: it never depends on the server.
+    let second = done(start(&server, &["--id", "a"], &["echo", "ran"])).await;
+    assert_eq!((second.status.code(), &*second.stdout), (Some(0), &b"ran\n"[..]));
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.starts_with("error: nobody can watch this: tasks/a exists already"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn percentages_are_seen_while_it_runs() {
     let server = Server::start().await;
     let script = "printf '10%%\\r'; while ! test -e one; do sleep 0.02; done; \

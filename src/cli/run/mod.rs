@@ -85,7 +85,6 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     let (wanting, wanted) = watch::channel(Wanted::Run);
     let name = format!("tasks/{id}");
     let teller = Teller::new(server, name, args.quiet, running.newline());
-    teller.say(&format!("tasks/{id}; watch it with: taskwatch watch {id}"));
     let mut telling = pin!(teller.tell(request, telling, wanting).fuse());
     let mut attending = pin!(running.attend(args.stop_grace, &told, wanted));
     let ended = loop {

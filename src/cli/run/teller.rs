@@ -61,6 +61,7 @@ impl Teller {
     ) -> Result<(), Status> {
         let client = self.server.client.clone();
         self.until_taken(async || client.create(request.clone()).await.map(drop)).await?;
+        self.say(&format!("{}; watch it with: taskwatch watch {}", self.name, request.task_id));
         let running = self.task(State::Running);
         self.until_taken(async || update(&client, running.clone(), &["state"]).await).await?;
         let listener = listen(self.server.clone(), self.name.clone(), wanted);
