@@ -23,7 +23,7 @@ impl Transaction<'_> {
     /// where there are too many.
     pub(super) async fn add_attempts(&mut self, changes: &Changes) -> Result<(), StoreError> {
         let ended = changes.attempts.iter().filter_map(|(row, attempt)| values(*row, attempt));
-        self.write_each("attempts", ended.collect(), false, |rows, columns| {
+        self.write_each("attempts", ended.collect(), |rows, columns| {
             let columns: Vec<&str> =
                 columns.iter().map(|column| column.as_deref().unwrap_or("NULL")).collect();
             format!(

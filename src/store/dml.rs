@@ -20,13 +20,11 @@ impl Transaction<'_> {
         columns: &[&str],
         rows: Vec<Row>,
     ) -> Result<(), StoreError> {
-        // PostgreSQL's transaction would be over with an error; there the count tells.
-        let conflict = if self.postgres() { "ON CONFLICT DO NOTHING" } else { "" };
-        self.write_each(table, rows, true, |rows, given| {
+        self.write_each(table, rows, |rows, given| {
             let (names, given): (Vec<&str>, Vec<&str>) =
                 columns.iter().zip(given).filter_map(|(c, g)| Some((*c, g.as_deref()?))).unzip();
             format!(
-                "INSERT INTO {table} ({}) SELECT {} FROM {rows} WHERE {} IS NOT NULL {conflict}",
+                "INSERT INTO {table} ({}) SELECT {} FROM {rows} WHERE {} IS NOT NULL",
                 names.join(", "),
                 given.join(", "),
                 given[0],
@@ -46,7 +44,7 @@ impl Transaction<'_> {
         // table that was empty when it last heard of it.
         let only =
             if self.postgres() { format!("AND {table}.row = ANY($1)") } else { String::new() };
-        self.write_each(table, rows, false, |rows, given| {
+        self.write_each(table, rows, |rows, given| {
             let sets: Vec<String> = columns
                 .iter()
                 .zip(&given[1..])
@@ -67,11 +65,13 @@ impl Transaction<'_> {
         [key, value]: [&str; 2],
         rows: Vec<Row>,
     ) -> Result<(), StoreError> {
-        self.write_each(table, rows, false, |rows, _| {
+        self.write_each(table, rows, |rows, given| {
+            let given: Vec<&str> = given.iter().map(|g| g.as_deref().unwrap_or("NULL")).collect();
             format!(
-                "INSERT INTO {table} ({key}, {value}) SELECT v.column1, v.column2 FROM {rows} \
-                 WHERE v.column1 IS NOT NULL \
-                 ON CONFLICT ({key}) DO UPDATE SET {value} = excluded.{value}"
+                "INSERT INTO {table} ({key}, {value}) SELECT {} FROM {rows} WHERE {} IS NOT NULL \
+                 ON CONFLICT ({key}) DO UPDATE SET {value} = excluded.{value}",
+                given.join(", "),
+                given[0],
             )
         })
         .await
@@ -83,12 +83,11 @@ impl Transaction<'_> {
         &mut self,
         table: &'static str,
         rows: Vec<Row>,
-        all: bool,
         sql: impl Fn(&str, &[Option<String>]) -> String,
     ) -> Result<(), StoreError> {
         for Rows { table: given, columns, values, rows } in tables(self.postgres(), rows) {
             let (tables, sql) = (&[table], sql(&given, &columns));
-            self.write_rows(Write { tables, sql, values, rows, all }).await?;
+            self.write_rows(Write { tables, sql, values, rows }).await?;
         }
         Ok(())
     }
@@ -115,6 +114,6 @@ impl Transaction<'_> {
         values: Vec<Sql>,
     ) -> Result<(), StoreError> {
         let rows = values.len();
-        self.write_rows(Write { tables, sql, values, rows, all: false }).await
+        self.write_rows(Write { tables, sql, values, rows }).await
     }
 }

@@ -21,8 +21,6 @@ pub(super) struct Write<'a> {
     /// For its parameters; on SQLite the same number for each row.
     pub(super) values: Vec<Sql>,
     pub(super) rows: usize,
-    /// It is a conflict where it does not write as many rows.
-    pub(super) all: bool,
 }
 
 /// Statements, and the values of all their parameters.
@@ -34,9 +32,8 @@ pub(super) struct Script {
     /// On SQLite: how many parameters they have, and for how many rows each is.
     parameters: usize,
     size: usize,
-    /// On PostgreSQL: their tables, and those that must write so many rows, by their place.
+    /// On PostgreSQL: their tables.
     tables: Vec<&'static str>,
-    pub(super) expected: Vec<(usize, usize)>,
 }
 
 impl Script {
@@ -57,11 +54,8 @@ impl Script {
     }
 
     /// Adds a statement.
-    pub(super) fn add(&mut self, Write { tables, sql, values, rows, all }: Write<'_>) {
+    pub(super) fn add(&mut self, Write { tables, sql, values, rows }: Write<'_>) {
         if self.postgres {
-            if all {
-                self.expected.push((self.statements.len(), rows));
-            }
             self.tables.extend(tables);
             self.statements.push(renumbered(&sql, self.values.len()));
         } else {
@@ -99,32 +93,21 @@ impl Script {
         (statements.join("; "), values)
     }
 
-    /// As one query for PostgreSQL, and its values: it gives how many rows each of those
-    /// wrote that must write some, then what is selected of `last`, a part of its own.
+    /// As one query for PostgreSQL, and its values. It gives what is selected of `last`, a part
+    /// of its own.
     pub(super) fn into_query(self, last: Option<Last<'_>>) -> (String, Vec<Sql>) {
-        let Self { statements, mut values, expected, .. } = self;
-        let is_counted = |at: usize| expected.iter().any(|(expected, _)| *expected == at);
-        let mut parts: Vec<String> = statements
-            .iter()
-            .enumerate()
-            .map(|(at, sql)| {
-                let counted = if is_counted(at) { " RETURNING 1" } else { "" };
-                format!("w{at} AS ({sql}{counted})")
-            })
-            .collect();
-        let counts = expected.iter().map(|(at, _)| format!("(SELECT count(*) FROM w{at})"));
-        let mut columns: Vec<String> = counts.collect();
-        let mut from = "";
-        if let Some(last) = last {
-            parts.push(format!("last AS ({})", renumbered(last.sql, values.len())));
-            values.extend(last.values);
-            columns.push(last.columns.to_owned());
-            from = " FROM last";
-        }
-        if columns.is_empty() {
-            columns.push("1".to_owned());
-        }
-        (format!("WITH {} SELECT {}{from}", parts.join(", "), columns.join(", ")), values)
+        let Self { statements, mut values, .. } = self;
+        let mut parts: Vec<String> =
+            statements.iter().enumerate().map(|(at, sql)| format!("w{at} AS ({sql})")).collect();
+        let selected = last.map_or_else(
+            || "1".to_owned(),
+            |Last { sql, values: its, columns }| {
+                parts.push(format!("last AS ({})", renumbered(sql, values.len())));
+                values.extend(its);
+                format!("{columns} FROM last")
+            },
+        );
+        (format!("WITH {} SELECT {selected}", parts.join(", ")), values)
     }
 }
 
@@ -172,7 +155,7 @@ mod tests {
     }
 
     fn write(sql: &str, values: Vec<Sql>, rows: usize) -> Write<'static> {
-        Write { tables: &[], sql: sql.to_owned(), values, rows, all: false }
+        Write { tables: &[], sql: sql.to_owned(), values, rows }
     }
 
     #[test]
@@ -218,21 +201,19 @@ mod tests {
     #[test]
     fn what_writes_other_tables_goes_as_one_query() {
         let mut script = Script::new(true);
-        let write = |tables, sql: &str, number, all| Write {
+        let write = |tables, sql: &str, number| Write {
             tables,
             sql: sql.to_owned(),
             values: row(number),
             rows: 1,
-            all,
         };
-        script.add(write(&["a"], "A ($1, $1)", 1, true));
-        assert!(!script.fits(&write(&["b", "a"], "B ($1)", 2, false)));
-        let other = write(&["b"], "B ($1)", 2, false);
+        script.add(write(&["a"], "A ($1, $1)", 1));
+        assert!(!script.fits(&write(&["b", "a"], "B ($1)", 2)));
+        let other = write(&["b"], "B ($1)", 2);
         assert!(script.fits(&other));
         script.add(other);
         let last = Last { sql: "L ($1)", values: row(3), columns: "x" };
-        let sql = "WITH w0 AS (A ($1, $1) RETURNING 1), w1 AS (B ($2)), last AS (L ($3)) \
-             SELECT (SELECT count(*) FROM w0), x FROM last";
+        let sql = "WITH w0 AS (A ($1, $1)), w1 AS (B ($2)), last AS (L ($3)) SELECT x FROM last";
         let values = [row(1), row(2), row(3)].concat();
         assert_eq!(script.into_query(Some(last)), (sql.to_owned(), values));
     }

@@ -165,6 +165,11 @@ fn values(piece: Vec<Vec<Sql>>) -> Rows {
     Rows { table, columns: columns.collect(), values, rows }
 }
 
+/// As many rows at least have one parameter for a column in which all have the same: an array
+/// costs the server and PostgreSQL something for each of its values. Of fewer it would be chance
+/// what they have in common, and a statement of its own for each.
+const SAME_OF: usize = 16;
+
 /// `unnest($1::bigint[], $2::text[])`.
 fn arrays(piece: Vec<Vec<Sql>>) -> Rows {
     let (rows, width) = (piece.len(), piece[0].len());
@@ -185,6 +190,12 @@ fn arrays(piece: Vec<Vec<Sql>>) -> Rows {
         let array = column[0].array_type();
         let number = values.len() + 1;
         let (kind, none, literal) = absent(&array);
+        let is_first = columns.is_empty();
+        if rows >= SAME_OF && !is_first && column.iter().all(|value| *value == column[0]) {
+            columns.push(Some(format!("${number}::{kind}")));
+            values.extend(column.into_iter().next());
+            continue;
+        }
         let name = format!("column{number}");
         columns.push(Some(if nulls == 0 {
             format!("v.{name}")
