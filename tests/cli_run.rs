@@ -229,16 +229,14 @@ async fn it_works_where_no_server_is() {
     held.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let nowhere = held.local_addr().expect("its address");
     let folder = tempfile::tempdir().expect("a directory");
-    let flags = ["--wait-server", "1s"];
+    let flags = ["--wait-server", "1s", "--id", "a"];
     let url = format!("http://{nowhere}");
     let child = run(&url, folder.path(), &flags, &["sh", "-c", "echo done; exit 4"]).spawn();
     let ran = done(child.expect("it starts")).await;
     assert_eq!((ran.status.code(), &*ran.stdout), (Some(4), &b"done\n"[..]));
     let err = String::from_utf8_lossy(&ran.stderr);
-    assert!(
-        err.contains("cannot reach") && err.contains("not told how the command ended"),
-        "{err}"
-    );
+    let parts = ["cannot reach", "not told how the command ended", "(tasks/a)"];
+    assert!(parts.iter().all(|part| err.contains(part)), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod support;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
 use support::db::{Db, on_both};
 use taskwatch::{
     domain::{
@@ -563,6 +564,41 @@ on_both! {
     lists_come_whole_and_in_order,
     lists_of_many_kinds_come_in_order,
     a_page_ends_before_it_is_too_long,
+}
+
+/// Whoever creates takes its locks table by table in one order, or two would wait for one
+/// another: that of the rows before that of the request ids.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_new_is_locked_in_one_order() {
+    let db = Db::postgres().await;
+    let (mut writer, reader) = store::open(db.url()).await.expect("opened");
+    let direct = Database::connect(db.url()).await.expect("connected");
+    let mut sql = "CREATE TABLE written (at bigserial, name text); \
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN INSERT INTO written (name) VALUES (TG_TABLE_NAME); RETURN NULL; END';"
+        .to_owned();
+    for table in ["tasks", "inputs", "labels", "requests", "kinds"] {
+        sql += &format!("CREATE TRIGGER note BEFORE INSERT ON {table} EXECUTE FUNCTION note();");
+    }
+    direct.execute_unprepared(&sql).await.expect("prepared");
+    let mut new = new_task("t");
+    new.input = Some(Object::from_json(&serde_json::Map::new()));
+    new.labels = [("a".to_owned(), "b".to_owned())].into();
+    let mut task = created(&new, reader.now().await.expect("a time"));
+    task.request = Some(("request".to_owned(), [7; 32]));
+    let changes =
+        Changes { created: vec![task], served: [name("work")].into(), ..Changes::default() };
+    let mut transaction = writer.begin().await.expect("begun");
+    let now = transaction.load(&Wanted::default()).await.expect("loaded").now;
+    transaction.write(&changes, now).await.expect("written");
+    let notice = Notice { changed: vec![name("t")], ..Notice::default() };
+    transaction.notify(&notice, now).await.expect("told");
+    transaction.commit(false).await.expect("committed");
+    let written = "SELECT string_agg(name, ' ' ORDER BY at) FROM written";
+    let written = Statement::from_string(DbBackend::Postgres, written);
+    let row = direct.query_one_raw(written).await.expect("read").expect("a row");
+    let written: String = row.try_get_by_index(0).expect("a text");
+    assert_eq!(written, "tasks inputs labels requests kinds");
 }
 
 /// After a lost answer to a COMMIT: what stands is told from what does not, also by a

@@ -1,21 +1,18 @@
 //! Takes connections from the port: with a bound on how many there may be, in all
 //! and from one address, and without spinning when the system has no more to give.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
-use hashbrown::HashMap;
 use rustix::{
     io::Errno,
     process::{Resource, getrlimit},
 };
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::connection;
+use super::{
+    connection,
+    places::{Place, Places},
+};
 
 /// Connections that wait to be accepted. Ten thousand watchers that come back at once
 /// need it: with the usual 128 they took thirty times as long.
@@ -100,79 +97,9 @@ fn overall() -> usize {
     usize::try_from(left).unwrap_or(usize::MAX)
 }
 
-/// How many connections there are, and from where.
-#[derive(Clone, Debug)]
-struct Places {
-    /// Held for a few instructions and never across an await.
-    taken: Arc<Mutex<Taken>>,
-    per_address: usize,
-    overall: usize,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    overall: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-/// The right to one connection; free again when it is dropped.
-#[derive(Debug)]
-pub(super) struct Place {
-    address: IpAddr,
-    places: Places,
-}
-
-impl Places {
-    fn new(per_address: usize, overall: usize) -> Self {
-        Self { taken: Arc::default(), per_address, overall }
-    }
-
-    fn take(&self, address: IpAddr) -> Option<Place> {
-        // An IPv4 client of a port that is open to both is the same client.
-        let address = address.to_canonical();
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.overall >= self.overall
-            || taken.by_address.get(&address).is_some_and(|n| *n >= self.per_address)
-        {
-            return None;
-        }
-        taken.overall += 1;
-        *taken.by_address.entry(address).or_default() += 1;
-        Some(Place { address, places: self.clone() })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.overall -= 1;
-        if let Some(number) = taken.by_address.get_mut(&self.address) {
-            *number -= 1;
-            if *number == 0 {
-                taken.by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn places_are_counted_by_address_and_in_all() {
-        let places = Places::new(2, 3);
-        let (one, other): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        let mapped: IpAddr = "::ffff:10.0.0.1".parse().expect("an address");
-        let first = places.take(one).expect("there is room");
-        let _second = places.take(mapped).expect("there is room");
-        assert!(places.take(one).is_none(), "two from one address");
-        let _third = places.take(other).expect("there is room");
-        assert!(places.take(other).is_none(), "three in all");
-        drop(first);
-        assert!(places.take(one).is_some());
-        assert_eq!(places.taken.lock().expect("no panic").by_address.len(), 2);
-    }
 
     #[test]
     fn what_every_connection_would_fail_of() {

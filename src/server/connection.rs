@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
-use super::{accept::Place, turn::after_others};
+use super::{places::Place, turn::after_others};
 use crate::rpc::{Edge, OpenStreams, RequestBytes};
 
 /// Bytes of the HTTP/2 connection preface.

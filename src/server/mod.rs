@@ -7,6 +7,7 @@
 mod accept;
 mod connection;
 mod drain;
+mod places;
 mod services;
 mod turn;
 

@@ -94,11 +94,12 @@ impl Script {
     }
 
     /// As one query for PostgreSQL, and its values. It gives what is selected of `last`, a part
-    /// of its own.
+    /// of its own. The others stand in reverse: of parts that nobody reads, PostgreSQL begins
+    /// with the last one, and all are to take their locks in one order.
     pub(super) fn into_query(self, last: Option<Last<'_>>) -> (String, Vec<Sql>) {
         let Self { statements, mut values, .. } = self;
-        let mut parts: Vec<String> =
-            statements.iter().enumerate().map(|(at, sql)| format!("w{at} AS ({sql})")).collect();
+        let parts = statements.iter().enumerate().rev();
+        let mut parts: Vec<String> = parts.map(|(at, sql)| format!("w{at} AS ({sql})")).collect();
         let selected = last.map_or_else(
             || "1".to_owned(),
             |Last { sql, values: its, columns }| {
@@ -213,7 +214,7 @@ mod tests {
         assert!(script.fits(&other));
         script.add(other);
         let last = Last { sql: "L ($1)", values: row(3), columns: "x" };
-        let sql = "WITH w0 AS (A ($1, $1)), w1 AS (B ($2)), last AS (L ($3)) SELECT x FROM last";
+        let sql = "WITH w1 AS (B ($2)), w0 AS (A ($1, $1)), last AS (L ($3)) SELECT x FROM last";
         let values = [row(1), row(2), row(3)].concat();
         assert_eq!(script.into_query(Some(last)), (sql.to_owned(), values));
     }

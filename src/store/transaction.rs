@@ -154,6 +154,7 @@ impl Transaction<'_> {
         let tells = last.is_some();
         let (sql, values) = script.into_query(last);
         let asked = Instant::now();
+        // To its end: what was written may fail behind the row.
         let rows = query(&self.connection().await?, &sql, values).await?;
         if let Some(row) = rows.first().filter(|_| tells) {
             self.xid = Some(row.try_get_by_index(0)?);

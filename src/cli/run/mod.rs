@@ -97,7 +97,10 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     let status = ended.status();
     told.send_modify(|told| told.ended = Some(ended));
     if !telling.is_terminated() && timeout(args.wait_server, telling).await.is_err() {
-        out::say("error: the server was not told how the command ended: it did not answer in time");
+        out::say(format!(
+            "error: the server was not told how the command ended: it did not answer in time \
+             (tasks/{id})"
+        ));
     }
     Ok(Exit::Command(status))
 }
