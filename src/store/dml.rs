@@ -20,11 +20,32 @@ impl Transaction<'_> {
         columns: &[&str],
         rows: Vec<Row>,
     ) -> Result<(), StoreError> {
+        self.insert_or(table, columns, rows, "").await
+    }
+
+    /// Inserts rows of a key and a value, or sets the value where the key is there.
+    pub(super) async fn upsert(
+        &mut self,
+        table: &'static str,
+        [key, value]: [&str; 2],
+        rows: Vec<Row>,
+    ) -> Result<(), StoreError> {
+        let set = format!("ON CONFLICT ({key}) DO UPDATE SET {value} = excluded.{value}");
+        self.insert_or(table, &[key, value], rows, &set).await
+    }
+
+    async fn insert_or(
+        &mut self,
+        table: &'static str,
+        columns: &[&str],
+        rows: Vec<Row>,
+        conflict: &str,
+    ) -> Result<(), StoreError> {
         self.write_each(table, rows, |rows, given| {
             let (names, given): (Vec<&str>, Vec<&str>) =
                 columns.iter().zip(given).filter_map(|(c, g)| Some((*c, g.as_deref()?))).unzip();
             format!(
-                "INSERT INTO {table} ({}) SELECT {} FROM {rows} WHERE {} IS NOT NULL",
+                "INSERT INTO {table} ({}) SELECT {} FROM {rows} WHERE {} IS NOT NULL {conflict}",
                 names.join(", "),
                 given.join(", "),
                 given[0],
@@ -53,25 +74,6 @@ impl Transaction<'_> {
             format!(
                 "UPDATE {table} SET {} FROM {rows} WHERE {table}.row = v.column1 {only}",
                 sets.join(", ")
-            )
-        })
-        .await
-    }
-
-    /// Inserts rows of a key and a value, or sets the value where the key is there.
-    pub(super) async fn upsert(
-        &mut self,
-        table: &'static str,
-        [key, value]: [&str; 2],
-        rows: Vec<Row>,
-    ) -> Result<(), StoreError> {
-        self.write_each(table, rows, |rows, given| {
-            let given: Vec<&str> = given.iter().map(|g| g.as_deref().unwrap_or("NULL")).collect();
-            format!(
-                "INSERT INTO {table} ({key}, {value}) SELECT {} FROM {rows} WHERE {} IS NOT NULL \
-                 ON CONFLICT ({key}) DO UPDATE SET {value} = excluded.{value}",
-                given.join(", "),
-                given[0],
             )
         })
         .await
