@@ -227,7 +227,7 @@ pub(crate) async fn measure_batch() -> Vec<Figure> {
         what: format!("BatchCreateTasks of {BATCH}, SQLite, 4 in flight"),
         unit: "tasks/s",
         ours,
-        against: "the same rows by one INSERT each, without a service",
+        against: "the same rows, one INSERT for each batch, without a service",
         baseline: plain,
         goal: Goal::RatioAtLeast(0.7),
     }]
