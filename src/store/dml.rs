@@ -87,9 +87,9 @@ impl Transaction<'_> {
         rows: Vec<Row>,
         sql: impl Fn(&str, &[Option<String>]) -> String,
     ) -> Result<(), StoreError> {
-        for Rows { table: given, columns, values, rows } in tables(self.postgres(), rows) {
+        for Rows { table: given, columns, values, shared, rows } in tables(self.postgres(), rows) {
             let (tables, sql) = (&[table], sql(&given, &columns));
-            self.write_rows(Write { tables, sql, values, rows }).await?;
+            self.write_rows(Write { tables, sql, values, shared, rows }).await?;
         }
         Ok(())
     }
@@ -116,6 +116,6 @@ impl Transaction<'_> {
         values: Vec<Sql>,
     ) -> Result<(), StoreError> {
         let rows = values.len();
-        self.write_rows(Write { tables, sql, values, rows }).await
+        self.write_rows(Write { tables, sql, values, shared: 0, rows }).await
     }
 }

@@ -18,8 +18,9 @@ pub(super) struct Write<'a> {
     pub(super) tables: &'a [&'static str],
     /// Its parameters are `?` on SQLite, `$1` and so on on PostgreSQL.
     pub(super) sql: String,
-    /// For its parameters; on SQLite the same number for each row.
+    /// For its parameters; on SQLite the same number for each row, behind those that are `shared`.
     pub(super) values: Vec<Sql>,
+    pub(super) shared: usize,
     pub(super) rows: usize,
 }
 
@@ -54,7 +55,7 @@ impl Script {
     }
 
     /// Adds a statement.
-    pub(super) fn add(&mut self, Write { tables, sql, values, rows }: Write<'_>) {
+    pub(super) fn add(&mut self, Write { tables, sql, values, shared, rows }: Write<'_>) {
         if self.postgres {
             self.tables.extend(tables);
             self.statements.push(renumbered(&sql, self.values.len()));
@@ -62,7 +63,7 @@ impl Script {
             // Those that the one before leaves open would be taken from this one.
             self.values.resize(self.parameters, Sql::BigInt(None));
             self.size = size_for(rows);
-            self.parameters += values.len() / rows * self.size;
+            self.parameters += shared + (values.len() - shared) / rows * self.size;
             self.statements.push(sql);
         }
         self.values.extend(values);
@@ -156,7 +157,7 @@ mod tests {
     }
 
     fn write(sql: &str, values: Vec<Sql>, rows: usize) -> Write<'static> {
-        Write { tables: &[], sql: sql.to_owned(), values, rows }
+        Write { tables: &[], sql: sql.to_owned(), values, shared: 0, rows }
     }
 
     #[test]
@@ -206,6 +207,7 @@ mod tests {
             tables,
             sql: sql.to_owned(),
             values: row(number),
+            shared: 0,
             rows: 1,
         };
         script.add(write(&["a"], "A ($1, $1)", 1));

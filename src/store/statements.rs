@@ -110,10 +110,13 @@ pub(super) const fn size_for(rows: usize) -> usize {
 pub(super) struct Rows {
     /// To stand behind FROM.
     pub(super) table: String,
-    /// What stands for each column; none where there is nothing but NULL in it.
+    /// What stands for each column, to be named before FROM, once and in their order; none where
+    /// there is nothing but NULL in it.
     pub(super) columns: Vec<Option<String>>,
     /// Its parameters, which must be all that the statement has.
     pub(super) values: Vec<Sql>,
+    /// How many of them, the first ones, are for all rows.
+    pub(super) shared: usize,
     /// How many rows. On SQLite there may be more, of NULLs only.
     pub(super) rows: usize,
 }
@@ -138,77 +141,113 @@ fn pieces<T>(postgres: bool, mut list: Vec<T>) -> Vec<Vec<T>> {
     pieces
 }
 
+/// As many rows at least have one parameter for a column in which all have the same: each
+/// value costs the server and the database something. Of fewer it would be chance what they
+/// have in common, and a statement of its own for each.
+const SAME_OF: usize = 16;
+
+/// What is in a column.
+#[derive(Clone, Copy, PartialEq)]
+enum Held {
+    /// NULL alone.
+    Nothing,
+    /// The same in each row.
+    Same,
+    /// Something for each row.
+    Each,
+}
+
+/// What is in the columns of some rows.
+fn held(rows: &[Vec<Sql>]) -> Vec<Held> {
+    let first = &rows[0];
+    let begin = |value| if is_null(value) { Held::Nothing } else { Held::Same };
+    let mut held: Vec<Held> = first.iter().map(begin).collect();
+    for row in &rows[1..] {
+        for ((held, value), first) in held.iter_mut().zip(row).zip(first) {
+            if *held != Held::Each && value != first {
+                *held = Held::Each;
+            }
+        }
+    }
+    for (at, held) in held.iter_mut().enumerate() {
+        if *held == Held::Same && (at == 0 || rows.len() < SAME_OF) {
+            *held = Held::Each;
+        }
+    }
+    held
+}
+
 /// `(VALUES (?, ?), (?, ?))`: SQLite would look a numbered parameter up by going through all
 /// of them. Those that are not bound are NULL.
 fn values(piece: Vec<Vec<Sql>>) -> Rows {
-    let rows = piece.len();
-    let mut present = vec![false; piece[0].len()];
-    for row in &piece {
-        for (present, value) in present.iter_mut().zip(row) {
-            *present |= !is_null(value);
+    let (rows, held) = (piece.len(), held(&piece));
+    let mut each = 0;
+    let columns = held.iter().map(|held| match held {
+        Held::Nothing => None,
+        Held::Same => Some("?".to_owned()),
+        Held::Each => {
+            each += 1;
+            Some(format!("v.column{each}"))
         }
-    }
-    let kept = present.iter().filter(|present| **present).count();
-    let mut number = 0;
-    let columns = present.iter().map(|present| {
-        number += usize::from(*present);
-        present.then(|| format!("v.column{number}"))
     });
-    let row = format!("({}), ", vec!["?"; kept].join(", "));
+    let columns = columns.collect();
+    let row = format!("({}), ", vec!["?"; each].join(", "));
     let list = row.repeat(size_for(rows));
-    let mut values = Vec::with_capacity(kept * rows);
+    let of = |row: Vec<Sql>, which| {
+        row.into_iter()
+            .zip(&held)
+            .filter_map(move |(value, held)| (*held == which).then_some(value))
+    };
+    let mut values = Vec::with_capacity(held.len() + each * rows);
+    values.extend(of(piece[0].clone(), Held::Same));
+    let shared = values.len();
     for row in piece {
-        let row = row.into_iter().zip(&present);
-        values.extend(row.filter_map(|(value, present)| present.then_some(value)));
+        values.extend(of(row, Held::Each));
     }
     let table = format!("(VALUES {}) AS v", list.trim_end_matches(", "));
-    Rows { table, columns: columns.collect(), values, rows }
+    Rows { table, columns, values, shared, rows }
 }
-
-/// As many rows at least have one parameter for a column in which all have the same: an array
-/// costs the server and PostgreSQL something for each of its values. Of fewer it would be chance
-/// what they have in common, and a statement of its own for each.
-const SAME_OF: usize = 16;
 
 /// `unnest($1::bigint[], $2::text[])`.
 fn arrays(piece: Vec<Vec<Sql>>) -> Rows {
-    let (rows, width) = (piece.len(), piece[0].len());
-    let mut by_column: Vec<Vec<Sql>> = (0..width).map(|_| Vec::with_capacity(rows)).collect();
+    let (rows, held) = (piece.len(), held(&piece));
+    let mut by_column: Vec<Vec<Sql>> = held.iter().map(|_| Vec::with_capacity(rows)).collect();
     for row in piece {
         for (column, value) in by_column.iter_mut().zip(row) {
             column.push(value);
         }
     }
     let (mut names, mut types, mut values) = (Vec::new(), Vec::new(), Vec::new());
-    let mut columns = Vec::with_capacity(width);
-    for mut column in by_column {
-        let nulls = column.iter().filter(|value| is_null(value)).count();
-        if nulls == rows {
-            columns.push(None);
-            continue;
-        }
+    let mut columns = Vec::with_capacity(held.len());
+    for (mut column, held) in by_column.into_iter().zip(held) {
         let array = column[0].array_type();
         let number = values.len() + 1;
         let (kind, none, literal) = absent(&array);
-        let is_first = columns.is_empty();
-        if rows >= SAME_OF && !is_first && column.iter().all(|value| *value == column[0]) {
-            columns.push(Some(format!("${number}::{kind}")));
-            values.extend(column.into_iter().next());
-            continue;
+        match held {
+            Held::Nothing => columns.push(None),
+            Held::Same => {
+                columns.push(Some(format!("${number}::{kind}")));
+                values.extend(column.into_iter().next());
+            }
+            Held::Each => {
+                let name = format!("column{number}");
+                let mut all = true;
+                for value in column.iter_mut().filter(|value| is_null(value)) {
+                    (*value, all) = (none.clone(), false);
+                }
+                columns.push(Some(if all {
+                    format!("v.{name}")
+                } else {
+                    format!("nullif(v.{name}, {literal})")
+                }));
+                types.push(format!("${number}::{kind}[]"));
+                names.push(name);
+                values.push(Sql::Array(array, Some(Box::new(column))));
+            }
         }
-        let name = format!("column{number}");
-        columns.push(Some(if nulls == 0 {
-            format!("v.{name}")
-        } else {
-            column.iter_mut().filter(|v| is_null(v)).for_each(|value| *value = none.clone());
-            format!("nullif(v.{name}, {literal})")
-        }));
-        types.push(format!("${number}::{kind}[]"));
-        names.push(name);
-        values.push(Sql::Array(array, Some(Box::new(column))));
     }
     let table = format!("unnest({}) AS v({})", types.join(", "), names.join(", "));
-    Rows { table, columns, values, rows }
+    Rows { table, columns, values, shared: 0, rows }
 }
 
 /// Whether it is a NULL, of those that are stored.
