@@ -50,7 +50,8 @@ impl WorkerService for WorkerApi {
             Some(Lasting::begin(&extensions).map_err(errors::status)?)
         };
         let leased = self.tasks.lease(lease).await.map_err(errors::status)?;
-        let leases = leased.iter().filter_map(shown).collect();
+        let mut leases = Vec::with_capacity(leased.len());
+        leases.extend(leased.iter().filter_map(shown));
         Ok(Response::new(proto::LeaseTasksResponse { leases }))
     }
 

@@ -81,7 +81,10 @@ impl Transaction<'_> {
         let numbers = self.numbers(created.len()).await?;
         let (mut tasks, mut inputs) = (Vec::with_capacity(created.len()), Vec::new());
         let (mut labels, mut requests) = (Vec::new(), Vec::new());
-        for (Created { task, input, request }, row) in created.iter().zip(numbers) {
+        // In the order in which all lock them, whoever is faster.
+        let mut created: Vec<(&Created, i64)> = created.iter().zip(numbers).collect();
+        created.sort_by(|one, other| one.0.task.id.cmp(&other.0.task.id));
+        for (Created { task, input, request }, row) in created {
             let create_time = task.create_time.micros();
             let due = due(task, now);
             if self.writer.known.is_some() && due == Some(1) {
@@ -102,7 +105,7 @@ impl Transaction<'_> {
                 create_time.into(),
             ]);
             values.extend(settings(task));
-            tasks.push((values, task.id.clone()));
+            tasks.push(values);
             if let Some(input) = input {
                 inputs.push(vec![row.into(), object_sql(Some(input))]);
             }
@@ -119,10 +122,7 @@ impl Transaction<'_> {
             }
         }
         let columns: Vec<&str> = CREATED.iter().chain(SETTINGS).copied().collect();
-        // In the order in which all lock them, whoever is faster.
-        tasks.sort_by(|one, other| one.1.cmp(&other.1));
         requests.sort_by_key(|(request, _)| *request);
-        let tasks: Vec<Row> = tasks.into_iter().map(|(values, _)| values).collect();
         self.insert("tasks", &columns, tasks).await?;
         self.insert("inputs", &["row", "input"], inputs).await?;
         self.insert("labels", LABELS, labels).await?;

@@ -37,11 +37,37 @@ struct Work {
     before: Option<Stored>,
     after: Option<Arc<Task>>,
     input: Option<Object>,
-    request: Option<(String, [u8; 32])>,
-    /// Its lease that ended.
-    ended: Option<Attempt>,
+    /// Boxed, as most have none.
+    request: Option<Box<(String, [u8; 32])>>,
+    /// Its lease that ended; boxed as well.
+    ended: Option<Box<Attempt>>,
     /// What it was when it was deleted.
     last: Option<Arc<Task>>,
+    /// What somebody is answered with.
+    shown: Option<Arc<Snapshot>>,
+}
+
+impl Work {
+    fn new(before: Option<Stored>, after: Option<Arc<Task>>, input: Option<Object>) -> Self {
+        Self { before, after, input, request: None, ended: None, last: None, shown: None }
+    }
+
+    /// To answer somebody with it.
+    fn full(&mut self) -> Full {
+        let task = self.after.as_ref().or(self.before.as_ref().map(|before| &before.task));
+        #[expect(clippy::expect_used, reason = "none but a new one has no state before")]
+        let task = task.expect("a task is there, or comes to be");
+        let shown = Self::snapshot(self.shown.take(), task);
+        self.shown = Some(Arc::clone(&shown));
+        Full { task: shown, input: self.input.clone() }
+    }
+
+    /// What is told of `task`, which this has become: the same to all.
+    fn snapshot(shown: Option<Arc<Snapshot>>, task: &Arc<Task>) -> Arc<Snapshot> {
+        shown
+            .filter(|shown| Arc::ptr_eq(&shown.task, task))
+            .unwrap_or_else(|| Arc::new(Snapshot::new(Arc::clone(task))))
+    }
 }
 
 /// What the commands of a batch need to be loaded; `all` also looks for new ids.
@@ -88,10 +114,7 @@ impl<'a> Batch<'a> {
         let mut works = HashMap::with_capacity(named);
         works.extend(tasks.into_iter().map(|(id, stored)| {
             let (after, input) = (Some(stored.task.clone()), stored.input.clone());
-            (
-                id,
-                Work { before: Some(stored), after, input, request: None, ended: None, last: None },
-            )
+            (id, Work::new(Some(stored), after, input))
         }));
         Self { settings, now, works, requests, created: Vec::new(), seen: BTreeSet::new() }
     }
@@ -175,7 +198,7 @@ impl<'a> Batch<'a> {
             if self.works.get(&create.new.id).is_some_and(|work| work.after.is_some()) {
                 return Err(Error::AlreadyExists { resource: format!("tasks/{}", create.new.id) });
             }
-            if !ids.insert(&create.new.id) {
+            if creates.len() > 1 && !ids.insert(&create.new.id) {
                 return Err(Error::invalid(
                     format!("{}task_id", create.path),
                     "is that of another request of this batch: choose another one",
@@ -200,15 +223,13 @@ impl<'a> Batch<'a> {
             let remembered = RememberedRequest { digest: *digest, task: id.clone(), gone: false };
             self.requests.insert(request.clone(), remembered);
         }
-        let (before, last) =
-            self.works.remove(&id).map_or((None, None), |work| (work.before, work.last));
-        let input = create.new.input.clone();
-        let full = Full { task: Arc::new(Snapshot::new(task.clone())), input: input.clone() };
-        let request = create.request.clone();
-        let work = Work { before, after: Some(task), input, request, ended: None, last };
-        self.works.insert(id.clone(), work);
-        self.created.push(id);
-        full
+        self.created.push(id.clone());
+        // One of this name that was deleted is gone first.
+        let work = self.works.entry(id).or_insert_with(|| Work::new(None, None, None));
+        work.after = Some(task);
+        work.input.clone_from(&create.new.input);
+        work.request = create.request.clone().map(Box::new);
+        work.full()
     }
 
     fn delete(&mut self, id: &TaskId, allow_missing: bool) -> Result<(), Error> {
@@ -256,18 +277,15 @@ impl<'a> Batch<'a> {
             input: work.input.as_ref(),
         };
         if let Some(next) = domain::apply(task, event, &context)? {
-            work.ended = Attempt::ended(task, &next).or(work.ended.take());
+            work.ended = Attempt::ended(task, &next).map(Box::new).or(work.ended.take());
             work.after = Some(Arc::new(next));
         }
         Ok(())
     }
 
-    fn full(&self, id: &TaskId) -> Full {
-        let work = &self.works[id];
-        let task = work.after.clone().or_else(|| work.before.as_ref().map(|b| b.task.clone()));
+    fn full(&mut self, id: &TaskId) -> Full {
         #[expect(clippy::expect_used, reason = "asked for right after an event of this task")]
-        let task = task.expect("a task that an event was applied to");
-        Full { task: Arc::new(Snapshot::new(task)), input: work.input.clone() }
+        self.works.get_mut(id).expect("a task that an event was applied to").full()
     }
 
     fn answer(&self, id: &TaskId) -> Answer {
@@ -283,10 +301,12 @@ impl<'a> Batch<'a> {
     /// What is to be written, and what is to be told.
     pub(super) fn finish(self) -> (Changes, Vec<News>) {
         let mut changes = Changes::default();
-        let mut news = Vec::new();
         let mut works = self.works;
+        let mut news = Vec::with_capacity(works.len());
+        changes.created.reserve(self.created.len());
+        changes.changed.reserve(works.len().saturating_sub(self.created.len()));
         for id in &self.created {
-            let Some(Work { before, after: Some(task), input, request, last, .. }) =
+            let Some(Work { before, after: Some(task), input, request, last, shown, .. }) =
                 works.remove(id)
             else {
                 continue;
@@ -295,16 +315,17 @@ impl<'a> Batch<'a> {
             if let Some(before) = before {
                 news.extend(deleted(before, last, &mut changes));
             }
-            news.push(News::State(Arc::new(Snapshot::new(task.clone()))));
+            news.push(News::State(Work::snapshot(shown, &task)));
+            let request = request.map(|request| *request);
             changes.created.push(Created { task, input, request });
         }
-        for (_, Work { before, after, ended, last, .. }) in works {
+        for (_, Work { before, after, ended, last, shown, .. }) in works {
             match (before, after) {
                 (Some(before), Some(after)) if before.task != after => {
                     if before.task.revision != after.revision {
-                        news.push(News::State(Arc::new(Snapshot::new(after.clone()))));
+                        news.push(News::State(Work::snapshot(shown, &after)));
                     }
-                    changes.attempts.extend(ended.map(|attempt| (before.row, attempt)));
+                    changes.attempts.extend(ended.map(|attempt| (before.row, *attempt)));
                     changes.changed.push((before, after));
                 }
                 (Some(before), None) => {

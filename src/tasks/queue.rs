@@ -221,7 +221,9 @@ impl Waiting {
                 }
             }
         }
-        taken.into_iter().flatten().collect()
+        let mut batch = Vec::with_capacity(taken.iter().map(Vec::len).sum());
+        taken.into_iter().for_each(|class| batch.extend(class));
+        batch
     }
 
     fn size_of_next(&mut self, class: usize) -> Option<(usize, usize)> {
