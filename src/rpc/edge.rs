@@ -2,13 +2,7 @@
 //! to us: requests that are not gRPC, deadlines, panics, and the codes of what could
 //! not be decoded.
 
-use std::{
-    convert::Infallible,
-    panic::AssertUnwindSafe,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{convert::Infallible, future::poll_fn, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use futures_util::FutureExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -57,13 +51,26 @@ impl<S> Edge<S> {
     }
 }
 
-impl<S, B> Service<Request<B>> for Edge<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+/// What can stand behind it.
+pub trait Served:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Served for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
         + Clone
         + Send
-        + 'static,
-    S::Future: Send,
+        + 'static
+{
+}
+
+impl<S, B> hyper::service::Service<Request<B>> for Edge<S>
+where
+    S: Served,
     B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<tonic::codegen::StdError>,
@@ -72,23 +79,16 @@ where
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The one that is ready, as tower has it.
-        let next = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, next);
-        let connection = Arc::clone(&self.connection);
-        Box::pin(async move { Ok(connection.answer(ready, request).await) })
+    fn call(&self, request: Request<B>) -> Self::Future {
+        let (service, connection) = (self.inner.clone(), Arc::clone(&self.connection));
+        Box::pin(async move { Ok(connection.answer(service, request).await) })
     }
 }
 
 impl Connection {
     async fn answer<S, B>(&self, mut service: S, request: Request<B>) -> Response<Body>
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S: Served,
         B: http_body::Body + Send + Unpin + 'static,
         B::Data: Send,
         B::Error: Into<tonic::codegen::StdError>,
@@ -104,8 +104,9 @@ impl Connection {
             )
             .into_http();
         };
-        let uri = request.uri().clone();
-        let grpc_s_own = GRPC_S_OWN.contains(&uri.path());
+        let target = request.uri().path_and_query().cloned();
+        let path = target.as_ref().map_or("", |target| target.path());
+        let grpc_s_own = GRPC_S_OWN.contains(&path);
         let mut request =
             request.map(|body| Body::new(Received::new(body, self.received.clone(), grpc_s_own)));
         request.extensions_mut().insert(self.open.clone());
@@ -118,6 +119,7 @@ impl Connection {
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(deadline);
         }
+        let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
         let answer = AssertUnwindSafe(async { service.call(request).await }).catch_unwind();
         let mut gives_up = deadline.map(|Deadline(end)| Box::pin(tokio::time::sleep_until(end)));
         let answer = match &mut gives_up {
@@ -131,13 +133,13 @@ impl Connection {
         match answer {
             Ok(Ok(answer)) => {
                 let closing = grpc_s_own.then(|| self.closing.clone().cancelled_owned());
-                corrected(answer, uri.path())
+                corrected(answer, path)
                     .map(|body| Body::new(Answered::new(body, gives_up, closing, lasting)))
             }
             Ok(Err(never)) => match never {},
             Err(_) => {
                 // Its message is in the log already, by the panic hook.
-                tracing::error!(method = uri.path(), "a handler panicked");
+                tracing::error!(method = path, "a handler panicked");
                 errors::status(Error::Internal).into_http()
             }
         }
@@ -194,9 +196,9 @@ mod tests {
 
     use bytes::Bytes;
     use http_body_util::{BodyExt, Full};
+    use hyper::service::Service as _;
     use tonic::service::Routes;
     use tonic_types::StatusExt;
-    use tower::ServiceExt;
 
     use super::*;
 
@@ -231,7 +233,7 @@ mod tests {
     }
 
     async fn call(request: Request<Full<Bytes>>) -> Status {
-        let Ok(answer) = edge(health()).oneshot(request).await;
+        let Ok(answer) = edge(health()).call(request).await;
         status_of(answer).await
     }
 
@@ -274,9 +276,8 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_is_too_large_as_well() {
         let (_, health) = tonic_health::server::health_reporter();
-        let answer = edge(Routes::new(health.max_encoding_message_size(1)))
-            .oneshot(request(CHECK, b""))
-            .await;
+        let answer =
+            edge(Routes::new(health.max_encoding_message_size(1))).call(request(CHECK, b"")).await;
         let Ok(answer) = answer;
         let status = status_of(answer).await;
         assert_eq!(
@@ -298,13 +299,13 @@ mod tests {
     async fn what_is_not_grpc_is_told_so_in_http() {
         let mut get = request(CHECK, b"");
         *get.method_mut() = Method::GET;
-        let Ok(answer) = edge(health()).oneshot(get).await;
+        let Ok(answer) = edge(health()).call(get).await;
         assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(answer.headers()["allow"], "POST");
         for other in ["text/html", "application/grpc-web", "application/grpc+json", ""] {
             let mut html = request(CHECK, b"");
             html.headers_mut().insert("content-type", other.parse().expect("fine"));
-            let Ok(answer) = edge(health()).oneshot(html).await;
+            let Ok(answer) = edge(health()).call(html).await;
             assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{other}");
         }
     }
@@ -319,13 +320,13 @@ mod tests {
             request.headers_mut().insert("grpc-timeout", timeout.parse().expect("fine"));
             request
         };
-        let Ok(answer) = edge(never).oneshot(with_timeout(CHECK, "5S")).await;
+        let Ok(answer) = edge(never).call(with_timeout(CHECK, "5S")).await;
         assert_eq!(status_of(answer).await.code(), Code::DeadlineExceeded);
         assert_eq!(call(with_timeout(CHECK, "soon")).await.code(), Code::InvalidArgument);
         // The reporter must live, or its watches end.
         let (_reporter, health) = tonic_health::server::health_reporter();
         let watch = with_timeout("/grpc.health.v1.Health/Watch", "5S");
-        let Ok(answer) = edge(Routes::new(health)).oneshot(watch).await;
+        let Ok(answer) = edge(Routes::new(health)).call(watch).await;
         assert_eq!(status_of(answer).await.code(), Code::DeadlineExceeded);
     }
 
@@ -334,7 +335,7 @@ mod tests {
         let (_reporter, health) = tonic_health::server::health_reporter();
         let closing = CancellationToken::new();
         let edge = Edge::new(Routes::new(health), RequestBytes::default(), closing.clone());
-        let Ok(answer) = edge.oneshot(request("/grpc.health.v1.Health/Watch", b"")).await;
+        let Ok(answer) = edge.call(request("/grpc.health.v1.Health/Watch", b"")).await;
         let mut body = answer.into_body();
         assert!(body.frame().await.expect("the present state").expect("fine").is_data());
         closing.cancel();
@@ -351,14 +352,14 @@ mod tests {
         let watch = || request("/grpc.health.v1.Health/Watch", b"");
         let mut open = Vec::new();
         for _ in 0..OpenStreams::LASTING {
-            let Ok(answer) = edge.clone().oneshot(watch()).await;
+            let Ok(answer) = edge.clone().call(watch()).await;
             assert!(Status::from_header_map(answer.headers()).is_none(), "it is open");
             open.push(answer);
         }
-        let Ok(refused) = edge.clone().oneshot(watch()).await;
+        let Ok(refused) = edge.clone().call(watch()).await;
         assert_eq!(status_of(refused).await.code(), Code::ResourceExhausted);
         open.pop();
-        let Ok(answer) = edge.oneshot(watch()).await;
+        let Ok(answer) = edge.call(watch()).await;
         assert!(Status::from_header_map(answer.headers()).is_none(), "one has ended");
     }
 
@@ -370,7 +371,7 @@ mod tests {
         });
         let edge = edge(panics);
         for _ in 0..2 {
-            let Ok(answer) = edge.clone().oneshot(request(CHECK, b"")).await;
+            let Ok(answer) = edge.clone().call(request(CHECK, b"")).await;
             assert_eq!(status_of(answer).await.code(), Code::Internal);
         }
     }

@@ -18,54 +18,31 @@ mod path;
 mod payload;
 mod read;
 mod report;
+mod services;
 mod streams;
 mod task_service;
 mod update;
 mod watch;
 mod worker_service;
 
-pub use edge::{Edge, RequestBytes};
+pub use edge::{Edge, RequestBytes, Served};
 pub use errors::DOMAIN;
+pub use services::Services;
 pub use streams::OpenStreams;
 
-use tonic::{server::NamedService, service::Routes};
+use tonic::server::NamedService;
 
-use crate::{
-    domain::limits::MESSAGE_BYTES,
-    proto::{
-        longrunning::operations_server::OperationsServer, task_service_server::TaskServiceServer,
-        worker_service_server::WorkerServiceServer,
-    },
-    tasks::Tasks,
+use crate::proto::{
+    longrunning::operations_server::OperationsServer, task_service_server::TaskServiceServer,
+    worker_service_server::WorkerServiceServer,
 };
 use operations::OperationsApi;
 use task_service::TaskApi;
 use worker_service::WorkerApi;
 
-/// The names of the services that [`add_to`] adds, for health.
+/// The names of our services, for health.
 pub const SERVICES: [&str; 3] = [
     TaskServiceServer::<TaskApi>::NAME,
     WorkerServiceServer::<WorkerApi>::NAME,
     OperationsServer::<OperationsApi>::NAME,
 ];
-
-/// Adds TaskService, WorkerService and Operations.
-#[must_use]
-pub fn add_to(routes: Routes, tasks: &Tasks) -> Routes {
-    routes
-        .add_service(
-            TaskServiceServer::new(TaskApi::new(tasks.clone()))
-                .max_decoding_message_size(MESSAGE_BYTES)
-                .max_encoding_message_size(MESSAGE_BYTES),
-        )
-        .add_service(
-            WorkerServiceServer::new(WorkerApi::new(tasks.clone()))
-                .max_decoding_message_size(MESSAGE_BYTES)
-                .max_encoding_message_size(MESSAGE_BYTES),
-        )
-        .add_service(
-            OperationsServer::new(OperationsApi::new(tasks.clone()))
-                .max_decoding_message_size(MESSAGE_BYTES)
-                .max_encoding_message_size(MESSAGE_BYTES),
-        )
-}

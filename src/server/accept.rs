@@ -13,6 +13,7 @@ use super::{
     connection,
     places::{Place, Places},
 };
+use crate::rpc::Served;
 
 /// Connections that wait to be accepted. Ten thousand watchers that come back at once
 /// need it: with the usual 128 they took thirty times as long.
@@ -73,7 +74,7 @@ impl Listener {
 }
 
 /// Accepts and serves until the server closes.
-pub(super) async fn run(listener: Listener, settings: connection::Settings) {
+pub(super) async fn run<S: Served + Sync>(listener: Listener, settings: connection::Settings<S>) {
     let closing = settings.closing();
     loop {
         let (stream, place) = tokio::select! {

@@ -13,10 +13,7 @@ use std::{
 };
 
 use hyper::{rt::Executor, server::conn::http2};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -24,10 +21,9 @@ use tokio::{
     time::Sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::service::Routes;
 
 use super::{places::Place, turn::after_others};
-use crate::rpc::{Edge, OpenStreams, RequestBytes};
+use crate::rpc::{Edge, OpenStreams, RequestBytes, Served};
 
 /// Bytes of the HTTP/2 connection preface.
 const PREFACE: usize = 24;
@@ -48,24 +44,24 @@ const HEADERS: u32 = 16 << 10;
 
 /// How connections are served.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
-    routes: Routes,
+pub(super) struct Settings<S> {
+    services: S,
     received: RequestBytes,
     connections: TaskTracker,
     closing: CancellationToken,
     cut: CancellationToken,
 }
 
-impl Settings {
+impl<S: Served + Sync> Settings<S> {
     /// `closing` ends every connection gracefully, `cut` at once. All that is spawned
     /// is in `connections`.
     pub(super) fn new(
-        routes: Routes,
+        services: S,
         connections: TaskTracker,
         closing: CancellationToken,
         cut: CancellationToken,
     ) -> Self {
-        Self { routes, received: RequestBytes::default(), connections, closing, cut }
+        Self { services, received: RequestBytes::default(), connections, closing, cut }
     }
 
     pub(super) fn closing(&self) -> CancellationToken {
@@ -91,8 +87,7 @@ impl Settings {
         tune(&stream)?;
         let spoken = Arc::new(AtomicBool::new(false));
         let io = TokioIo::new(Preface::new(stream, spoken.clone()));
-        let service =
-            TowerToHyperService::new(Edge::new(self.routes, self.received, self.closing.clone()));
+        let service = Edge::new(self.services, self.received, self.closing.clone());
         let streams = Streams::new(self.connections);
         let mut connection = pin!(http2(streams.clone()).serve_connection(io, service));
         tokio::select! {
@@ -234,7 +229,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Preface<I> {
 mod tests {
     use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tonic::{Code, Request, transport::Channel};
+    use tonic::{Code, Request, service::Routes, transport::Channel};
     use tonic_health::{pb, server::HealthReporter};
 
     use super::*;

@@ -99,13 +99,13 @@ impl Server {
         let tasks = Tasks::start(writer, reader, Hub::default(), settings)
             .await
             .map_err(|source| StartError::Tasks { database: database.clone(), source })?;
-        let routes = services::routes(&tasks, &health).map_err(StartError::Reflection)?;
+        let services = services::all(&tasks, &health).map_err(StartError::Reflection)?;
 
         let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
         let connections = TaskTracker::new();
         let accepting = connections.spawn(accept::run(
             listener,
-            connection::Settings::new(routes, connections.clone(), closing.clone(), cut.clone()),
+            connection::Settings::new(services, connections.clone(), closing.clone(), cut.clone()),
         ));
         let runner = Runner::start(tasks.clone(), handlers, config.runner.clone());
         health.serving().await;

@@ -8,7 +8,11 @@ use tonic_health::{
 };
 use tonic_reflection::server::{Builder, Error};
 
-use crate::{proto, rpc, tasks::Tasks};
+use crate::{
+    proto,
+    rpc::{self, Services},
+    tasks::Tasks,
+};
 
 /// What load balancers are told, of the server as a whole and of each service.
 #[derive(Clone, Debug, Default)]
@@ -38,9 +42,9 @@ impl Health {
 }
 
 /// Everything that the port serves.
-pub(super) fn routes(tasks: &Tasks, health: &Health) -> Result<Routes, Error> {
-    let routes = rpc::add_to(Routes::default(), tasks);
-    Ok(with_reflection(routes.add_service(health.service()))?.prepare())
+pub(super) fn all(tasks: &Tasks, health: &Health) -> Result<Services, Error> {
+    let others = with_reflection(Routes::new(health.service()))?;
+    Ok(Services::new(tasks, others))
 }
 
 fn with_reflection(routes: Routes) -> Result<Routes, Error> {

@@ -1,0 +1,77 @@
+//! The services of the port, and which of them a call is for.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tonic::{body::Body, server::NamedService, service::Routes};
+use tower::Service;
+
+use super::{operations::OperationsApi, task_service::TaskApi, worker_service::WorkerApi};
+use crate::{
+    domain::limits::MESSAGE_BYTES,
+    proto::{
+        longrunning::operations_server::OperationsServer, task_service_server::TaskServiceServer,
+        worker_service_server::WorkerServiceServer,
+    },
+    tasks::Tasks,
+};
+
+/// All services. Ours are called at once, and the others by tonic's router, which takes as long
+/// for a call as much of what a call does.
+#[derive(Clone, Debug)]
+pub struct Services {
+    ours: Arc<Ours>,
+    others: Routes,
+}
+
+#[derive(Debug)]
+struct Ours {
+    tasks: TaskServiceServer<TaskApi>,
+    workers: WorkerServiceServer<WorkerApi>,
+    operations: OperationsServer<OperationsApi>,
+}
+
+impl Services {
+    /// TaskService, WorkerService and Operations, beside others.
+    #[must_use]
+    pub fn new(tasks: &Tasks, others: Routes) -> Self {
+        let ours = Ours {
+            tasks: TaskServiceServer::new(TaskApi::new(tasks.clone()))
+                .max_decoding_message_size(MESSAGE_BYTES)
+                .max_encoding_message_size(MESSAGE_BYTES),
+            workers: WorkerServiceServer::new(WorkerApi::new(tasks.clone()))
+                .max_decoding_message_size(MESSAGE_BYTES)
+                .max_encoding_message_size(MESSAGE_BYTES),
+            operations: OperationsServer::new(OperationsApi::new(tasks.clone()))
+                .max_decoding_message_size(MESSAGE_BYTES)
+                .max_encoding_message_size(MESSAGE_BYTES),
+        };
+        Self { ours: Arc::new(ours), others: others.prepare() }
+    }
+}
+
+impl Service<Request<Body>> for Services {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // None of them is ever busy.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // `/package.Service/Method`
+        match request.uri().path().split('/').nth(1).unwrap_or_default() {
+            TaskServiceServer::<TaskApi>::NAME => self.ours.tasks.clone().call(request),
+            WorkerServiceServer::<WorkerApi>::NAME => self.ours.workers.clone().call(request),
+            OperationsServer::<OperationsApi>::NAME => self.ours.operations.clone().call(request),
+            _ => Box::pin(self.others.call(request)),
+        }
+    }
+}
