@@ -66,7 +66,7 @@ fn main() {
         if words.first().is_some_and(|word| word.starts_with("serve-")) {
             return baseline::serve(&words[0]).await;
         }
-        let mut report = Report::default();
+        let mut report = Report::new();
         let known: Vec<&str> = all().iter().map(|(name, _)| *name).collect();
         if words.iter().any(|word| word == "list") {
             return println!("{}", known.join("\n"));

@@ -1,6 +1,6 @@
 //! Figures beside their baselines: as a table, as JSON, and as one plot each.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use plotters::prelude::*;
 use serde_json::{Value, json};
@@ -31,8 +31,9 @@ pub(crate) struct Figure {
     pub(crate) goal: Goal,
 }
 
-#[derive(Default)]
 pub(crate) struct Report {
+    /// What is measured; none where it does not come from a repository.
+    commit: Option<String>,
     figures: Vec<Value>,
     /// A count of instructions is beyond what is kept of it.
     pub(crate) has_grown: bool,
@@ -77,6 +78,16 @@ fn short(figure: f64) -> String {
 }
 
 impl Report {
+    pub(crate) fn new() -> Self {
+        let described = Command::new("git")
+            .args(["describe", "--always", "--dirty"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output();
+        let commit = described.ok().filter(|output| output.status.success());
+        let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        Self { commit, figures: Vec::new(), has_grown: false }
+    }
+
     /// Shows them at once, since a whole run takes long.
     pub(crate) fn add(&mut self, figures: Vec<Figure>) {
         for figure in figures {
@@ -106,9 +117,11 @@ impl Report {
             };
             println!("  {ratio_text}{goal} {verdict}");
             self.has_grown |= figure.key.starts_with("instructions-") && reached == Some(false);
-            plot(&figure, &ours, baseline.as_ref(), &goal);
+            plot(&figure, &ours, baseline.as_ref(), &format!("{ratio_text}{goal}"));
             self.figures.push(json!({
                 "key": figure.key,
+                "measured": time_of_day(),
+                "commit": self.commit,
                 "what": figure.what,
                 "unit": figure.unit,
                 "taskwatch": ours.json(),
@@ -137,6 +150,11 @@ impl Report {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the clock of the service is not the bench's")]
+fn time_of_day() -> String {
+    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
 fn folder() -> &'static Path {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench"));
     fs::create_dir_all(folder).expect("a directory");
@@ -144,16 +162,16 @@ fn folder() -> &'static Path {
 }
 
 /// A bar each, with a whisker from p10 to p90.
-fn plot(figure: &Figure, ours: &Spread, baseline: Option<&Spread>, goal: &str) {
+fn plot(figure: &Figure, ours: &Spread, baseline: Option<&Spread>, verdict: &str) {
     let path = folder().join(format!("{}.svg", figure.key));
     let bars: Vec<(&str, &Spread)> = [("taskwatch", ours)]
         .into_iter()
         .chain(baseline.map(|baseline| (figure.against, baseline)))
         .collect();
     let most = bars.iter().map(|(_, spread)| spread.high).fold(f64::MIN_POSITIVE, f64::max);
-    let root = SVGBackend::new(&path, (760, 90 + 60 * bars.len() as u32)).into_drawing_area();
+    let root = SVGBackend::new(&path, (760, 110 + 60 * bars.len() as u32)).into_drawing_area();
     root.fill(&WHITE).expect("drawn");
-    let title = format!("{} [{}] {goal}", figure.what, figure.unit);
+    let title = format!("{} [{}] {verdict}", figure.what, figure.unit);
     root.draw(&Text::new(title, (14, 12), ("sans-serif", 15))).expect("drawn");
     for (at, (name, spread)) in bars.iter().enumerate() {
         let top = 44 + 60 * at as i32;
@@ -166,5 +184,8 @@ fn plot(figure: &Figure, ours: &Spread, baseline: Option<&Spread>, goal: &str) {
         let whisker = vec![(x(spread.low), top + 29), (x(spread.high), top + 29)];
         root.draw(&PathElement::new(whisker, BLACK)).expect("drawn");
     }
+    let legend = "a bar is the median of the rounds, its line goes from p10 to p90";
+    let bottom = 50 + 60 * bars.len() as i32;
+    root.draw(&Text::new(legend, (14, bottom), ("sans-serif", 12))).expect("drawn");
     root.present().expect("written");
 }

@@ -292,7 +292,12 @@ fn a_state_that_cannot_be_is_refused_with_what_can() {
         ),
         ("CANCELLING", State::Paused, "cannot become PAUSED; wait until it has ended"),
         ("SUCCEEDED", State::Failed, "cannot become FAILED; create another task"),
-        ("FAILED", State::Running, "cannot become RUNNING; ask for QUEUED"),
+        ("FAILED", State::Running, "cannot become RUNNING; it has ended, and QUEUED retries it"),
+        (
+            "FAILED",
+            State::Cancelled,
+            "cannot become CANCELLED; it has ended, and QUEUED retries it",
+        ),
         (
             "external QUEUED",
             State::Succeeded,

@@ -50,9 +50,10 @@ fn guard(task: &Task, patch: &Patch) -> Result<(), Error> {
             Err(Error::Aborted {
                 reason: "REVISION_MISMATCH",
                 message: format!(
-                    "tasks/{} has changed since revision {seen} (it is at {}): read it again, \
-                     then decide",
-                    task.id, task.revision
+                    "tasks/{} {} revision {seen} (it is at {}): read it again, then decide",
+                    task.id,
+                    if seen > task.revision { "never was at" } else { "has changed since" },
+                    task.revision
                 ),
             })
         }
@@ -207,6 +208,9 @@ fn asked(task: Task, wanted: State, now: Timestamp) -> Result<Task, Error> {
     let remedy = match others.is_empty() {
         true if present.is_terminal() => "create another task".to_owned(),
         true => "wait until it has ended".to_owned(),
+        false if present.is_terminal() => {
+            format!("it has ended, and {} retries it", others.join(" or "))
+        }
         false => format!("ask for {}", others.join(" or ")),
     };
     let by_worker = matches!(wanted, State::Succeeded | State::Failed) && !task.is_external();

@@ -75,7 +75,11 @@ impl Mask {
             if path == "*" {
                 at.refuse("names \"*\" beside other paths: let it stand alone");
             } else if meant.is_empty() && !OUTPUT_ONLY.contains(&path.as_str()) {
-                at.refuse(format!("names {}, which is no field that a task has", shown(path)));
+                at.refuse(format!(
+                    "names {}, which is no field that a task has: name some of {}",
+                    shown(path),
+                    CARRIED.join(", ")
+                ));
             }
             named.extend(meant);
         }
