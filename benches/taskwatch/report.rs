@@ -120,7 +120,7 @@ impl Report {
             plot(&figure, &ours, baseline.as_ref(), &format!("{ratio_text}{goal}"));
             self.figures.push(json!({
                 "key": figure.key,
-                "measured": time_of_day(),
+                "measured": present_time(),
                 "commit": self.commit,
                 "what": figure.what,
                 "unit": figure.unit,
@@ -151,7 +151,7 @@ impl Report {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the clock of the service is not the bench's")]
-fn time_of_day() -> String {
+fn present_time() -> String {
     chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 

@@ -51,7 +51,7 @@ impl<S> Edge<S> {
     }
 }
 
-/// What can stand behind it.
+/// What can stand behind an [`Edge`].
 pub trait Served:
     Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
     + Clone
@@ -178,16 +178,25 @@ fn plain(status: StatusCode) -> Response<Body> {
 /// What tonic said itself, said as it should be. Our own statuses have details, and
 /// are left alone.
 fn corrected(answer: Response<Body>, path: &str) -> Response<Body> {
-    let Some(status) = answer.extensions().get::<Status>() else { return answer };
-    let unknown = status.code() == Code::Unimplemented && status.message().is_empty();
-    let ours = if unknown {
-        let path = path.get(..128).unwrap_or(path);
-        let message = format!("there is no method {path} here");
-        Some(errors::of_transport(Code::Unimplemented, "UNKNOWN_METHOD", message))
-    } else {
-        errors::of_tonic(status)
+    let ours = match answer.extensions().get::<Status>() {
+        Some(status) if status.code() != Code::Unimplemented || !status.message().is_empty() => {
+            errors::of_tonic(status)
+        }
+        None if !names_no_method(answer.headers()) => return answer,
+        Some(_) | None => {
+            let path = path.get(..128).unwrap_or(path);
+            let message = format!("there is no method {path} here");
+            Some(errors::of_transport(Code::Unimplemented, "UNKNOWN_METHOD", message))
+        }
     };
     ours.map_or(answer, Status::into_http)
+}
+
+/// What a generated service says of a method that it does not have: UNIMPLEMENTED, and no more.
+fn names_no_method(headers: &HeaderMap) -> bool {
+    let unimplemented = |code: &header::HeaderValue| code == "12";
+    headers.get(Status::GRPC_STATUS).is_some_and(unimplemented)
+        && !headers.contains_key(Status::GRPC_MESSAGE)
 }
 
 #[cfg(test)]
@@ -291,8 +300,12 @@ mod tests {
         let status = call(request("/taskwatch.v1.TaskService/Fly", b"")).await;
         assert_eq!(status.code(), Code::Unimplemented);
         assert!(status.message().contains("/taskwatch.v1.TaskService/Fly"));
-        let status = call(request("/grpc.health.v1.Health/Fly", b"")).await;
-        assert_eq!(status.code(), Code::Unimplemented);
+        for path in ["/grpc.health.v1.Health/Fly", "/grpc.health.v1.Health/", "/Fly", "/"] {
+            let status = call(request(path, b"")).await;
+            assert_eq!(status.code(), Code::Unimplemented, "{path}");
+            assert_eq!(status.message(), format!("there is no method {path} here"));
+            assert_eq!(reason(&status), "UNKNOWN_METHOD", "{path}");
+        }
     }
 
     #[tokio::test]

@@ -70,16 +70,18 @@ impl Mask {
             return Self::All;
         }
         let mut named = BTreeSet::new();
+        let mut has_remedy = false;
         for path in &paths {
             let meant: Vec<_> = CARRIED.iter().filter(|carried| covers(path, carried)).collect();
             if path == "*" {
                 at.refuse("names \"*\" beside other paths: let it stand alone");
             } else if meant.is_empty() && !OUTPUT_ONLY.contains(&path.as_str()) {
-                at.refuse(format!(
-                    "names {}, which is no field that a task has: name some of {}",
-                    shown(path),
-                    CARRIED.join(", ")
-                ));
+                let mut what = format!("names {}, which is no field that a task has", shown(path));
+                // Once, however many paths are wrong.
+                if !std::mem::replace(&mut has_remedy, true) {
+                    what = format!("{what}: name some of {}", CARRIED.join(", "));
+                }
+                at.refuse(what);
             }
             named.extend(meant);
         }

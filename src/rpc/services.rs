@@ -21,8 +21,8 @@ use crate::{
     tasks::Tasks,
 };
 
-/// All services. Ours are called at once, and the others by tonic's router, which takes as long
-/// for a call as much of what a call does.
+/// All services. Ours are called at once, the others by tonic's router, which costs each call
+/// some allocations and copies of it.
 #[derive(Clone, Debug)]
 pub struct Services {
     ours: Arc<Ours>,

@@ -110,12 +110,13 @@ pub(super) const fn size_for(rows: usize) -> usize {
 pub(super) struct Rows {
     /// To stand behind FROM.
     pub(super) table: String,
-    /// What stands for each column, to be named before FROM, once and in their order; none where
-    /// there is nothing but NULL in it.
+    /// What stands for each column; none where there is nothing but NULL in it. All but the
+    /// first, which is always one of the table's, must be named once, in their order and
+    /// before FROM: they may be parameters.
     pub(super) columns: Vec<Option<String>>,
     /// Its parameters, which must be all that the statement has.
     pub(super) values: Vec<Sql>,
-    /// How many of them, the first ones, are for all rows.
+    /// On SQLite: how many of them, the first ones, are for all rows.
     pub(super) shared: usize,
     /// How many rows. On SQLite there may be more, of NULLs only.
     pub(super) rows: usize,
@@ -151,9 +152,9 @@ const SAME_OF: usize = 16;
 enum Held {
     /// NULL alone.
     Nothing,
-    /// The same in each row.
+    /// The same in all rows, of which there are many.
     Same,
-    /// Something for each row.
+    /// Anything else.
     Each,
 }
 
@@ -170,6 +171,7 @@ fn held(rows: &[Vec<Sql>]) -> Vec<Held> {
         }
     }
     for (at, held) in held.iter_mut().enumerate() {
+        // The first one tells rows from those that are but there to fill a size.
         if *held == Held::Same && (at == 0 || rows.len() < SAME_OF) {
             *held = Held::Each;
         }

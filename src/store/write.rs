@@ -81,16 +81,19 @@ impl Transaction<'_> {
         let numbers = self.numbers(created.len()).await?;
         let (mut tasks, mut inputs) = (Vec::with_capacity(created.len()), Vec::new());
         let (mut labels, mut requests) = (Vec::new(), Vec::new());
-        // In the order in which all lock them, whoever is faster.
         let mut created: Vec<(&Created, i64)> = created.iter().zip(numbers).collect();
+        if self.writer.known.is_some() {
+            let due = created.iter().filter(|(created, _)| due(&created.task, now) == Some(1));
+            self.created.extend(due.map(|(Created { task, input, .. }, row)| Stored {
+                row: *row,
+                task: Arc::clone(task),
+                input: input.clone(),
+            }));
+        }
+        // In the order in which all lock them, whoever is faster.
         created.sort_by(|one, other| one.0.task.id.cmp(&other.0.task.id));
         for (Created { task, input, request }, row) in created {
             let create_time = task.create_time.micros();
-            let due = due(task, now);
-            if self.writer.known.is_some() && due == Some(1) {
-                let (task, input) = (Arc::clone(task), input.clone());
-                self.created.push(Stored { row, task, input });
-            }
             let mut values: Row = Vec::with_capacity(CREATED.len() + SETTINGS.len());
             values.extend([
                 row.into(),
@@ -100,7 +103,7 @@ impl Transaction<'_> {
                 i16::from(task.queue.is_some()).into(),
                 phase(task).into(),
                 task.ready_time.micros().into(),
-                due.into(),
+                due(task, now).into(),
                 create_time.into(),
                 create_time.into(),
             ]);
