@@ -177,6 +177,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_for_all_rows_is_there_once() {
+        let mut script = Script::new(false);
+        let shared = [row(9), row(1), row(2), row(3)].concat();
+        script.add(Write { shared: 1, ..write("A ? (?, ?, ?, ?)", shared, 3) });
+        script.add(write("B (?, ?, ?, ?)", [row(5), row(6), row(7)].concat(), 3));
+        let none = vec![Sql::BigInt(None)];
+        let values = [row(9), row(1), row(2), row(3), none, row(5), row(6), row(7)].concat();
+        let sql = "BEGIN IMMEDIATE; A ? (?, ?, ?, ?); B (?, ?, ?, ?); COMMIT";
+        assert_eq!(script.into_statements(false, End::Commit), (sql.to_owned(), values));
+    }
+
+    #[test]
     fn a_lone_statement_is_its_own_transaction() {
         let lone = || {
             let mut script = Script::new(false);

@@ -297,3 +297,42 @@ pub(super) fn lists<T: Into<Sql>>(
     };
     pieces(postgres, values).into_iter().map(list).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(count: i64) -> Vec<Vec<Sql>> {
+        let row = |number: i64| {
+            let odd = Some(number).filter(|number| number % 2 == 1);
+            vec![number.into(), "kind".into(), Sql::BigInt(None), odd.into()]
+        };
+        (1..=count).map(row).collect()
+    }
+
+    #[test]
+    fn what_many_rows_have_in_common_is_one_parameter() {
+        let [many] = <[Rows; 1]>::try_from(tables(false, rows(17))).ok().expect("one statement");
+        let columns = many.columns.iter().map(Option::as_deref).collect::<Vec<_>>();
+        assert_eq!(columns, [Some("v.column1"), Some("?"), None, Some("v.column2")]);
+        assert_eq!((many.shared, many.rows, many.values.len()), (1, 17, 1 + 2 * 17));
+        assert_eq!(many.values[..4], ["kind".into(), 1_i64.into(), 1_i64.into(), 2_i64.into()]);
+        assert_eq!(many.table.matches("(?, ?)").count(), 32);
+
+        let [few] = <[Rows; 1]>::try_from(tables(false, rows(15))).ok().expect("one statement");
+        let columns = few.columns.iter().map(Option::as_deref).collect::<Vec<_>>();
+        assert_eq!(columns, [Some("v.column1"), Some("v.column2"), None, Some("v.column3")]);
+        assert_eq!((few.shared, few.values.len()), (0, 3 * 15));
+    }
+
+    #[test]
+    fn the_first_column_tells_rows_from_what_fills_a_size() {
+        let same = vec![vec![7_i64.into(), 8_i64.into()]; 20];
+        for postgres in [false, true] {
+            let [all] = <[Rows; 1]>::try_from(tables(postgres, same.clone())).ok().expect("one");
+            assert_eq!(all.columns[0].as_deref(), Some("v.column1"));
+            let second = if postgres { "$2::bigint" } else { "?" };
+            assert_eq!(all.columns[1].as_deref(), Some(second));
+        }
+    }
+}
