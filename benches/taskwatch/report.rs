@@ -162,7 +162,7 @@ fn folder() -> &'static Path {
 }
 
 /// A bar each, with a whisker from p10 to p90.
-fn plot(figure: &Figure, ours: &Spread, baseline: Option<&Spread>, verdict: &str) {
+fn plot(figure: &Figure, ours: &Spread, baseline: Option<&Spread>, ratio: &str) {
     let path = folder().join(format!("{}.svg", figure.key));
     let bars: Vec<(&str, &Spread)> = [("taskwatch", ours)]
         .into_iter()
@@ -171,7 +171,7 @@ fn plot(figure: &Figure, ours: &Spread, baseline: Option<&Spread>, verdict: &str
     let most = bars.iter().map(|(_, spread)| spread.high).fold(f64::MIN_POSITIVE, f64::max);
     let root = SVGBackend::new(&path, (760, 110 + 60 * bars.len() as u32)).into_drawing_area();
     root.fill(&WHITE).expect("drawn");
-    let title = format!("{} [{}] {verdict}", figure.what, figure.unit);
+    let title = format!("{} [{}] {ratio}", figure.what, figure.unit);
     root.draw(&Text::new(title, (14, 12), ("sans-serif", 15))).expect("drawn");
     for (at, (name, spread)) in bars.iter().enumerate() {
         let top = 44 + 60 * at as i32;

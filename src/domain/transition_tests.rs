@@ -310,6 +310,22 @@ fn a_state_that_cannot_be_is_refused_with_what_can() {
 }
 
 #[test]
+fn a_revision_that_is_over_is_told_from_one_that_never_was() {
+    let task = done(&create(&new_task("k"), BEGIN), &asks(State::Paused));
+    let said = |revision| {
+        let patch = Patch { revision: Some(revision), priority: Some(1), ..Patch::default() };
+        let Err(Error::Aborted { message, .. }) = at(BEGIN, &Event::Update(Box::new(patch)), &task)
+        else {
+            panic!("{revision} is not refused");
+        };
+        message.split_once(' ').expect("a name").1.to_owned()
+    };
+    let then = "read it again, then decide";
+    assert_eq!(said(1), format!("has changed since revision 1 (it is at 2): {then}"));
+    assert_eq!(said(3), format!("never was at revision 3 (it is at 2): {then}"));
+}
+
+#[test]
 fn an_owner_runs_an_external_task_through_updates() {
     let owned = done(&create(&new_task(EXTERNAL), BEGIN), &asks(State::Running));
     let update = |patch: Patch| Event::Update(Box::new(patch));

@@ -47,13 +47,12 @@ pub(super) fn update(
 fn guard(task: &Task, patch: &Patch) -> Result<(), Error> {
     match patch.revision {
         Some(seen) if !(task.settled_revision..=task.revision).contains(&seen) => {
+            let past = if seen > task.revision { "never was at" } else { "has changed since" };
             Err(Error::Aborted {
                 reason: "REVISION_MISMATCH",
                 message: format!(
-                    "tasks/{} {} revision {seen} (it is at {}): read it again, then decide",
-                    task.id,
-                    if seen > task.revision { "never was at" } else { "has changed since" },
-                    task.revision
+                    "tasks/{} {past} revision {seen} (it is at {}): read it again, then decide",
+                    task.id, task.revision
                 ),
             })
         }
@@ -205,13 +204,11 @@ fn asked(task: Task, wanted: State, now: Timestamp) -> Result<Task, Error> {
         became(task.clone(), *other, now).is_some_and(|next| next.state() != present)
     };
     let others: Vec<&str> = State::ALL.into_iter().filter(leads).map(State::name).collect();
-    let remedy = match others.is_empty() {
-        true if present.is_terminal() => "create another task".to_owned(),
-        true => "wait until it has ended".to_owned(),
-        false if present.is_terminal() => {
-            format!("it has ended, and {} retries it", others.join(" or "))
-        }
-        false => format!("ask for {}", others.join(" or ")),
+    let remedy = match (others.join(" or "), present.is_terminal()) {
+        (others, true) if others.is_empty() => "create another task".to_owned(),
+        (others, false) if others.is_empty() => "wait until it has ended".to_owned(),
+        (others, true) => format!("it has ended, and {others} retries it"),
+        (others, false) => format!("ask for {others}"),
     };
     let by_worker = matches!(wanted, State::Succeeded | State::Failed) && !task.is_external();
     let cannot = if by_worker && !present.is_terminal() {

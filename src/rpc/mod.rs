@@ -27,22 +27,5 @@ mod worker_service;
 
 pub use edge::{Edge, RequestBytes, Served};
 pub use errors::DOMAIN;
-pub use services::Services;
+pub use services::{SERVICES, Services};
 pub use streams::OpenStreams;
-
-use tonic::server::NamedService;
-
-use crate::proto::{
-    longrunning::operations_server::OperationsServer, task_service_server::TaskServiceServer,
-    worker_service_server::WorkerServiceServer,
-};
-use operations::OperationsApi;
-use task_service::TaskApi;
-use worker_service::WorkerApi;
-
-/// The names of our services, for health.
-pub const SERVICES: [&str; 3] = [
-    TaskServiceServer::<TaskApi>::NAME,
-    WorkerServiceServer::<WorkerApi>::NAME,
-    OperationsServer::<OperationsApi>::NAME,
-];

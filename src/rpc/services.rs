@@ -21,6 +21,13 @@ use crate::{
     tasks::Tasks,
 };
 
+/// The names of our services, for health.
+pub const SERVICES: [&str; 3] = [
+    TaskServiceServer::<TaskApi>::NAME,
+    WorkerServiceServer::<WorkerApi>::NAME,
+    OperationsServer::<OperationsApi>::NAME,
+];
+
 /// All services. Ours are called at once, the others by tonic's router, which costs each call
 /// some allocations and copies of it.
 #[derive(Clone, Debug)]

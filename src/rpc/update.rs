@@ -144,7 +144,7 @@ fn progress_patch(at: &At<'_>, mask: &Mask, progress: proto::Progress) -> Progre
 mod tests {
     use super::*;
     use crate::{
-        domain::{Error, State},
+        domain::{Error, State, Violation},
         rpc::{
             mask::{CARRIED, OUTPUT_ONLY},
             path::Findings,
@@ -158,11 +158,15 @@ mod tests {
         findings.judge(Some(patch))
     }
 
-    fn fields(task: proto::Task, paths: &[&str]) -> Vec<String> {
+    fn violations(task: proto::Task, paths: &[&str]) -> Vec<Violation> {
         match read(task, paths) {
-            Err(Error::InvalidArgument(found)) => found.into_iter().map(|v| v.field).collect(),
+            Err(Error::InvalidArgument(found)) => found,
             other => panic!("must be refused: {other:?}"),
         }
+    }
+
+    fn fields(task: proto::Task, paths: &[&str]) -> Vec<String> {
+        violations(task, paths).into_iter().map(|violation| violation.field).collect()
     }
 
     fn some() -> proto::Task {
@@ -285,6 +289,10 @@ mod tests {
         }
         assert_eq!(fields(some(), &["*", "state"]), ["update_mask"]);
         assert_eq!(fields(some(), &["a", "b"]), ["update_mask", "update_mask"]);
+        // Those that there are, once.
+        let told = violations(some(), &["a", "b"]);
+        let lists = |violation: &Violation| violation.description.contains("some of state, pri");
+        assert_eq!(told.iter().map(lists).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Listener {
 }
 
 /// Accepts and serves until the server closes.
-pub(super) async fn run<S: Served + Sync>(listener: Listener, settings: connection::Settings<S>) {
+pub(super) async fn run<S: Served>(listener: Listener, settings: connection::Settings<S>) {
     let closing = settings.closing();
     loop {
         let (stream, place) = tokio::select! {

@@ -52,7 +52,7 @@ pub(super) struct Settings<S> {
     cut: CancellationToken,
 }
 
-impl<S: Served + Sync> Settings<S> {
+impl<S: Served> Settings<S> {
     /// `closing` ends every connection gracefully, `cut` at once. All that is spawned
     /// is in `connections`.
     pub(super) fn new(

@@ -224,7 +224,7 @@ impl<'a> Batch<'a> {
             self.requests.insert(request.clone(), remembered);
         }
         self.created.push(id.clone());
-        // One of this name that was deleted is gone first.
+        // Where one of this name was deleted, it keeps what that was.
         let work = self.works.entry(id).or_insert_with(|| Work::new(None, None, None));
         work.after = Some(task);
         work.input.clone_from(&create.new.input);
