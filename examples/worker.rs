@@ -106,7 +106,7 @@ async fn work(client: &mut Client, kind: &str) -> Result<(), Status> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = env::args().skip(1);
+    let mut arguments = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let server = arguments.next().unwrap_or_else(|| "http://127.0.0.1:50051".to_owned());
     let kind = arguments.next().unwrap_or_else(|| "count".to_owned());
     let mut client = WorkerServiceClient::new(Channel::from_shared(server)?.connect_lazy());

@@ -4,7 +4,11 @@
 
 mod support;
 
-use std::process::Output;
+use std::{
+    ffi::OsStr,
+    os::unix::{ffi::OsStrExt, process::CommandExt},
+    process::Output,
+};
 
 use serde_json::Value;
 use support::{Server, get, taskwatch};
@@ -77,6 +81,8 @@ async fn the_demo_shows_three_tasks() {
     let folder = tempfile::TempDir::new().unwrap();
     let mut command = taskwatch();
     command.args(["demo", "--exit"]).current_dir(folder.path());
+    // Where it lies need not be text.
+    command.arg0(OsStr::from_bytes(b"./\xff/taskwatch"));
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let done = tokio::task::spawn_blocking(move || command.output().expect("it starts"));
     let done = done.await.unwrap();

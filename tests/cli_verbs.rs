@@ -293,6 +293,7 @@ async fn shells_complete_verbs_tasks_and_kinds() {
         ("taskwatch wat", "watch"),
         ("taskwatch watch rep", "report-7"),
         ("taskwatch watch tasks/rep", "tasks/report-7"),
+        ("taskwatch get $'\\xff' rep", "report-7"),
         ("taskwatch create ext", "external"),
         ("taskwatch queues resume ni", "nightly"),
         ("taskwatch list --out", "--output"),

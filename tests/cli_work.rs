@@ -6,7 +6,9 @@
 mod support;
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
+    os::unix::ffi::OsStrExt,
     path::Path,
     process::Child,
     time::Duration,
@@ -29,6 +31,8 @@ impl Worker {
         let mut worker = taskwatch();
         worker.args(["work", "job"]).args(flags).arg("--").args(command);
         worker.env("TASKWATCH_SERVER", server.url()).current_dir(server.folder());
+        // What the caller has set need not be text.
+        worker.env("ODD", OsStr::from_bytes(b"\xff")).env(OsStr::from_bytes(b"\xff"), "odd");
         let child = worker.stderr(File::create(&log).expect("a log")).spawn().expect("it starts");
         Self { child, log }
     }
@@ -105,7 +109,8 @@ async fn a_command_gets_its_input_and_tells_progress_and_result() {
         &server,
         "worker",
         &[],
-        r#"read input; echo "at 40% of it"; echo "{{\"result\": $input}}"; test "$TASKWATCH_TASK" = tasks/a"#,
+        r#"read input; echo "at 40% of it"; echo "{{\"result\": $input}}"
+           test "$TASKWATCH_TASK" = tasks/a && test "$(printf %s "$ODD" | od -An -tx1)" = " ff""#,
     );
     worker.says("serves job").await;
     let name = make(&server, "a", json!({"text": "hello; $(false)"})).await;

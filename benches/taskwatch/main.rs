@@ -57,7 +57,8 @@ fn all() -> Vec<(&'static str, Run)> {
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|w| w != "--bench").collect();
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<String> = words.filter(|word| word != "--bench").collect();
     if words.first().is_some_and(|word| word.starts_with("count-")) {
         return instructions::count(&words[0], words[1].parse().expect("a number"));
     }

@@ -80,7 +80,8 @@ fn ask<T>(question: impl AsyncFnOnce(Server) -> Option<T>) -> Option<T> {
 
 /// What the line that is being completed says about the server.
 fn meant() -> ServerArgs {
-    let words: Vec<String> = std::env::args().collect();
+    let words: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let said = |flag: &str| {
         let apart = words.iter().position(|word| word == flag).and_then(|at| words.get(at + 1));
         let joined = words.iter().find_map(|word| word.strip_prefix(flag)?.strip_prefix('='));

@@ -172,7 +172,8 @@ fn program(
     let env = kind.take(r, "env", variables);
     let pass_env = kind.take(r, "pass_env", |v| {
         let names = texts(v)?;
-        names.iter().try_for_each(|name| variable(name)).map(|()| names)
+        names.iter().try_for_each(|name| variable(name))?;
+        Ok(names.into_iter().map(Into::into).collect())
     });
     let working_dir = kind.take(r, "working_dir", |v| match text(v)? {
         dir if dir.is_empty() => Err("must name a directory, or be left out".to_owned()),

@@ -11,6 +11,7 @@ mod template;
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs, io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -94,7 +95,7 @@ pub struct ProgramConfig {
     /// Variables set for it, besides those that pass.
     pub env: BTreeMap<String, String>,
     /// Variables of the server that pass, besides the usual ones.
-    pub pass_env: Vec<String>,
+    pub pass_env: Vec<OsString>,
     /// Where it runs; the server's own by default.
     pub working_dir: Option<PathBuf>,
     /// A regular expression with one group, which replaces the percentage.

@@ -11,6 +11,7 @@ pub mod postgres;
 pub mod tmux;
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::Read,
     os::unix::process::CommandExt,
@@ -207,12 +208,18 @@ impl Drop for Server {
     }
 }
 
+/// Without the environment's settings.
+fn deaf(command: &mut Command) {
+    let ours = |key: &OsStr| key.as_encoded_bytes().starts_with(b"TASKWATCH_");
+    for (key, _) in std::env::vars_os().filter(|(key, _)| ours(key)) {
+        command.env_remove(key);
+    }
+}
+
 /// The binary, deaf to the environment's settings and to the terminal.
 pub fn taskwatch() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_taskwatch"));
-    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("TASKWATCH_")) {
-        command.env_remove(key);
-    }
+    deaf(&mut command);
     // Its own group, so that a Ctrl-C of the terminal reaches the tests first.
     command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
     command

@@ -35,9 +35,7 @@ impl Tmux {
     fn command(&self) -> Command {
         let mut command = Command::new("tmux");
         command.arg("-S").arg(&self.socket);
-        for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("TASKWATCH_")) {
-            command.env_remove(key);
-        }
+        super::deaf(&mut command);
         command.env_remove("TMUX").env_remove("NO_COLOR").env("TERM", "xterm-256color");
         command
     }

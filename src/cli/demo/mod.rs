@@ -181,8 +181,8 @@ async fn scene(
     out::line("")?;
     ended.iter().try_for_each(|task| out::line(ending(task)))?;
     // As it was called, be it installed or not.
-    let program = std::env::args().next().unwrap_or_else(|| "taskwatch".to_owned());
-    out::line(format!("\n{}", calls(&program, address, &demo.name)))?;
+    let program = std::env::args_os().next().unwrap_or_else(|| "taskwatch".into());
+    out::line(format!("\n{}", calls(&program.to_string_lossy(), address, &demo.name)))?;
     if !args.exit {
         out::line("\nServing until Ctrl-C.")?;
         stop.asked().await;

@@ -123,7 +123,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
         command: args.command,
         env: Default::default(),
         // It is the caller's own command, on the caller's own machine.
-        pass_env: std::env::vars().map(|(name, _)| name).collect(),
+        pass_env: std::env::vars_os().map(|(name, _)| name).collect(),
         working_dir: None,
         progress_pattern: args.progress_pattern,
         stop_grace: args.stop_grace,

@@ -1,7 +1,13 @@
 //! One run of a program: its environment, its process group, its pipes. When it is
 //! dropped, or its server dies, the whole group is killed.
 
-use std::{ffi::OsString, io, os::fd::AsFd, process::Stdio, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::fd::AsFd,
+    process::Stdio,
+    time::Duration,
+};
 
 use rustix::{
     io::Errno,
@@ -165,13 +171,12 @@ pub(super) fn left_in(pipe: &impl AsFd, mut each: impl FnMut(&[u8])) {
 }
 
 fn environment(config: &ProgramConfig, run: &Run<'_>) -> Vec<(OsString, OsString)> {
-    let passes = |name: &str| {
-        PASSED.contains(&name)
-            || name.starts_with("LC_")
-            || config.pass_env.iter().any(|passed| passed == name)
+    let passes = |name: &OsStr| {
+        let usual = name.to_str().is_some_and(|n| PASSED.contains(&n) || n.starts_with("LC_"));
+        usual || config.pass_env.iter().any(|passed| passed == name)
     };
     let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
-        .filter(|(name, _)| name.to_str().is_some_and(passes))
+        .filter(|(name, _)| passes(name))
         .chain(config.env.iter().map(|(name, value)| (name.into(), value.into())))
         .collect();
     let mut set = |name: &str, value: &str| {

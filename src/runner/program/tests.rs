@@ -1,7 +1,7 @@
 //! Programs of every kind, bad ones too, as real processes.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, sync::Arc, time::Duration};
 
 use serde_json::{Value as Json, json};
 use tokio::{task::JoinHandle, time::timeout};
@@ -231,7 +231,10 @@ async fn what_it_finds_in_its_environment() {
 
     // Any variable will do that this process has and programs do not get.
     let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let Some((name, value)) = std::env::vars().find(|(name, value)| {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let Some((name, value)) = std::env::vars_os().filter_map(text).find(|(name, value)| {
         !process::PASSED.contains(&name.as_str())
             && plain(name)
             && plain(value)
@@ -241,7 +244,7 @@ async fn what_it_finds_in_its_environment() {
     };
     let mut config = shell(&format!("printf '{{\"result\": \"%s\"}}' \"${{{name}-none}}\""));
     assert_eq!(run(&config, &input).await, Ok(json!("none")), "{name}");
-    config.pass_env = vec![name];
+    config.pass_env = vec![name.into()];
     assert_eq!(run(&config, &input).await, Ok(json!(value)));
 }
 
