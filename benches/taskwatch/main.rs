@@ -70,7 +70,7 @@ fn main() {
         let mut report = Report::new();
         let known: Vec<&str> = all().iter().map(|(name, _)| *name).collect();
         if words.iter().any(|word| word == "list") {
-            return println!("{}", known.join("\n"));
+            return report::say(&known.join("\n"));
         }
         if let Some(word) = words.iter().find(|word| !known.contains(&word.as_str())) {
             eprintln!("{word}: no such benchmark; there are {}", known.join(", "));
@@ -81,7 +81,10 @@ fn main() {
                 report.add(run.await);
             }
         }
-        report.write();
+        report::say(&format!(
+            "\nThe figures and a plot of each are in {}",
+            report::folder().display()
+        ));
         assert!(!report.has_grown, "a hot path takes more instructions than it did: see above");
     });
 }

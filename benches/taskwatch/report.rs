@@ -1,6 +1,11 @@
 //! Figures beside their baselines: as a table, as JSON, and as one plot each.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    process::Command,
+};
 
 use plotters::prelude::*;
 use serde_json::{Value, json};
@@ -88,7 +93,7 @@ impl Report {
         Self { commit, figures: Vec::new(), has_grown: false }
     }
 
-    /// Shows them at once, since a whole run takes long.
+    /// Shows and keeps them at once, since a whole run takes long.
     pub(crate) fn add(&mut self, figures: Vec<Figure>) {
         for figure in figures {
             let ours = Spread::of(&figure.ours).expect("something was measured");
@@ -104,10 +109,10 @@ impl Report {
                 (Goal::AtMost(goal), _) => (format!("≤ {goal}"), Some(ours.median <= goal)),
                 _ => (String::new(), None),
             };
-            println!("\n{}: {}, {}", figure.key, figure.what, figure.unit);
-            println!("  {:<48} {}", "taskwatch", ours.text());
+            say(&format!("\n{}: {}, {}", figure.key, figure.what, figure.unit));
+            say(&format!("  {:<48} {}", "taskwatch", ours.text()));
             if let Some(baseline) = &baseline {
-                println!("  {:<48} {}", figure.against, baseline.text());
+                say(&format!("  {:<48} {}", figure.against, baseline.text()));
             }
             let ratio_text = ratio.map(|ratio| format!("ratio {ratio:.3}  ")).unwrap_or_default();
             let verdict = match reached {
@@ -115,7 +120,7 @@ impl Report {
                 Some(false) => "NOT reached",
                 None => "",
             };
-            println!("  {ratio_text}{goal} {verdict}");
+            say(&format!("  {ratio_text}{goal} {verdict}"));
             self.has_grown |= figure.key.starts_with("instructions-") && reached == Some(false);
             plot(&figure, &ours, baseline.as_ref(), &format!("{ratio_text}{goal}"));
             self.figures.push(json!({
@@ -132,9 +137,10 @@ impl Report {
                 "reached": reached,
             }));
         }
+        self.write();
     }
 
-    pub(crate) fn write(&self) {
+    fn write(&self) {
         let path = folder().join("results.json");
         // Those of other runs stay, as their plots do.
         let kept: Vec<Value> = fs::read_to_string(&path)
@@ -146,8 +152,12 @@ impl Report {
         let all: Vec<Value> = kept.chain(self.figures.iter().cloned()).collect();
         let text = serde_json::to_string_pretty(&all).expect("JSON");
         fs::write(&path, text + "\n").expect("written");
-        println!("\nThe figures and a plot of each are in {}", folder().display());
     }
+}
+
+/// Whoever listened may have gone; the figures are kept all the same.
+pub(crate) fn say(text: &str) {
+    drop(writeln!(io::stdout(), "{text}"));
 }
 
 #[expect(clippy::disallowed_methods, reason = "the clock of the service is not the bench's")]
@@ -155,7 +165,7 @@ fn present_time() -> String {
     chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-fn folder() -> &'static Path {
+pub(crate) fn folder() -> &'static Path {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench"));
     fs::create_dir_all(folder).expect("a directory");
     folder
