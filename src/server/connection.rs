@@ -16,9 +16,9 @@ use hyper::{rt::Executor, server::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
-    time::Sleep,
+    time::{Instant, Sleep, sleep_until, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -33,6 +33,10 @@ const PREFACE_WITHIN: Duration = Duration::from_secs(10);
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 /// The same of TCP, for what HTTP/2 does not reach.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// What a peer of HTTP/1 is answered.
+const HTTP_1: &str = "HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\n\
+    content-type: text/plain; charset=utf-8\r\n\r\n\
+    this port speaks gRPC, over HTTP/2 without TLS: try grpcurl -plaintext\n";
 /// Streams that may be reset for errors of theirs before the connection is closed.
 const RESET_STREAMS: usize = 1_024;
 /// Bytes that a stream may pile up here while its reader is slow.
@@ -85,8 +89,18 @@ impl<S: Served> Settings<S> {
         stream: TcpStream,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         tune(&stream)?;
+        let patience = Instant::now() + PREFACE_WITHIN;
+        tokio::select! {
+            old = timeout_at(patience, speaks_http_1(&stream)) => {
+                if old?? {
+                    return Ok(refuse_http_1(stream).await?);
+                }
+            }
+            // There is nobody to say goodbye to.
+            () = self.closing.cancelled() => return Ok(()),
+        }
         let spoken = Arc::new(AtomicBool::new(false));
-        let io = TokioIo::new(Preface::new(stream, spoken.clone()));
+        let io = TokioIo::new(Preface::new(stream, patience, spoken.clone()));
         let service = Edge::new(self.services, self.received, self.closing.clone());
         let streams = Streams::new(self.connections);
         let mut connection = pin!(http2(streams.clone()).serve_connection(io, service));
@@ -112,6 +126,8 @@ fn http2(streams: Streams) -> http2::Builder<Streams> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(OpenStreams::PER_CONNECTION)
         .max_local_error_reset_streams(RESET_STREAMS)
+        // Whoever gives up all of its calls at once has done nothing wrong.
+        .max_pending_accept_reset_streams(OpenStreams::PER_CONNECTION as usize)
         .max_send_buf_size(STREAM_SEND_BUFFER)
         .max_header_list_size(HEADERS)
         .keep_alive_interval(KEEPALIVE.0)
@@ -127,6 +143,26 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_notsent_lowat(UNSENT)?;
     Ok(())
+}
+
+/// Whether what comes first is a request of HTTP/1. Less than four bytes are none.
+async fn speaks_http_1(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0; 4];
+    let is_whole = stream.peek(&mut first).await? == first.len();
+    let is_method = first.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b' ');
+    Ok(is_whole && is_method && first != *b"PRI ")
+}
+
+async fn refuse_http_1(mut stream: TcpStream) -> io::Result<()> {
+    // What is not read when it closes would take the answer along.
+    let mut request = [0; 4 << 10];
+    for _ in 0..16 {
+        if !matches!(stream.try_read(&mut request), Ok(1..)) {
+            break;
+        }
+    }
+    stream.write_all(HTTP_1.as_bytes()).await?;
+    stream.shutdown().await
 }
 
 /// Spawns what hyper spawns, one task for each stream, where it is waited for.
@@ -168,8 +204,8 @@ struct Preface<I> {
 
 impl<I> Preface<I> {
     /// Sets `spoken` when the preface is there.
-    fn new(io: I, spoken: Arc<AtomicBool>) -> Self {
-        let patience = Some(Box::pin(tokio::time::sleep(PREFACE_WITHIN)));
+    fn new(io: I, patience: Instant, spoken: Arc<AtomicBool>) -> Self {
+        let patience = Some(Box::pin(sleep_until(patience)));
         Self { io, missing: PREFACE, patience, spoken }
     }
 }
@@ -228,7 +264,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Preface<I> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
     use tonic::{Code, Request, service::Routes, transport::Channel};
     use tonic_health::{pb, server::HealthReporter};
 
@@ -379,9 +415,44 @@ mod tests {
     #[tokio::test]
     async fn http_1_is_not_spoken() {
         let port = open();
-        let mut old = port.socket().await;
-        old.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it is open");
-        assert!(is_closed(old).await);
+        for request in ["GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "PUT / HTTP/1.0\r\n\r\n"] {
+            let mut old = port.socket().await;
+            old.write_all(request.as_bytes()).await.expect("it is open");
+            let mut answer = String::new();
+            old.read_to_string(&mut answer).await.expect("an answer");
+            assert!(answer.starts_with("HTTP/1.1 505 ") && answer.contains("gRPC"), "{answer}");
+        }
+        let mut tls = port.socket().await;
+        tls.write_all(&[22, 3, 1, 0, 200, 1]).await.expect("it is open");
+        tls.shutdown().await.expect("it is open");
+        assert!(is_closed(tls).await);
+        port.close().await;
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_many_calls_at_once_may_go_on() {
+        let port = open();
+        let mut peer = port.socket().await;
+        peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("it is open");
+        let mut sent = vec![0, 0, 0, 4, 0, 0, 0, 0, 0];
+        for stream in (1..400_u32).step_by(2).map(u32::to_be_bytes) {
+            // `POST http:` of `/`, open; then CANCEL.
+            sent.extend([&[0, 0, 3, 1, 4][..], &stream, &[0x83, 0x86, 0x84]].concat());
+            sent.extend([&[0, 0, 4, 3, 0][..], &stream, &[0, 0, 0, 8]].concat());
+        }
+        sent.extend([0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        peer.write_all(&sent).await.expect("it is open");
+        let (mut kind, mut flags) = (0, 0);
+        while (kind, flags) != (6, 1) {
+            let mut head = [0; 9];
+            peer.read_exact(&mut head).await.expect("not before it has answered the ping");
+            (kind, flags) = (head[3], head[4]);
+            assert_ne!(kind, 7, "told to go away");
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut rest = vec![0; length as usize];
+            peer.read_exact(&mut rest).await.expect("whole frames");
+        }
+        drop(peer);
         port.close().await;
     }
 }
