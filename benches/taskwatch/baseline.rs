@@ -91,6 +91,9 @@ impl Process {
     }
 }
 
+/// The child processes, by what they are told.
+pub(crate) const MODES: [&str; 3] = ["serve-bare", "serve-commits", "serve-log"];
+
 /// What the child processes run.
 pub(crate) async fn serve(mode: &str) {
     let kept = match mode {

@@ -22,7 +22,7 @@ use crate::{
 
 pub(crate) fn asked_for() -> u64 {
     let rows = std::env::var("TASKWATCH_BENCH_ROWS").ok();
-    rows.map_or(1_000_000, |rows| rows.parse().expect("a number"))
+    rows.map_or(1_000_000, |rows| rows.parse().expect("TASKWATCH_BENCH_ROWS is a number"))
 }
 
 /// Tasks as if they had been run, or as if they waited; faster than making them so.
