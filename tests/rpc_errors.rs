@@ -172,7 +172,9 @@ async fn what_cannot_be_read_is_the_caller_s_fault() {
     assert_eq!(invalid(tasks.create_task(nested(16)).await), ["task.input"]);
     // Deeper than can be decoded at all.
     let deep = tasks.create_task(nested(60)).await;
-    refused(deep, Code::InvalidArgument, "MALFORMED_MESSAGE");
+    let deep = refused(deep, Code::InvalidArgument, "MALFORMED_MESSAGE");
+    let told = "the request cannot be read: it is nested too deeply, make it flatter";
+    assert!(deep.message().starts_with(told), "{deep:?}");
     let task = proto::Task { kind: "x".repeat(5 << 20), ..Default::default() };
     let large = proto::CreateTaskRequest { task: Some(task), ..Default::default() };
     refused(tasks.create_task(large).await, Code::ResourceExhausted, "MESSAGE_TOO_LARGE");

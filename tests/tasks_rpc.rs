@@ -125,10 +125,12 @@ async fn batches(server: &Server) {
 
     // One that is taken spoils all.
     let requests = vec![external("new"), external("n5")];
-    refused(
+    let status = refused(
         client.batch_create_tasks(BatchCreateTasksRequest { requests }).await,
         Code::AlreadyExists,
     );
+    let told = "tasks/n5 exists already: choose another requests[1].task_id, or none";
+    assert_eq!(status.message(), told);
     refused(get(&mut client, "tasks/new").await, Code::NotFound);
     let requests = vec![external("new"), create("", json!(null))];
     names(

@@ -16,10 +16,12 @@ pub enum Error {
         resource: String,
     },
     /// There is such a thing already.
-    #[error("{resource} exists already: choose another task_id, or none")]
+    #[error("{resource} exists already: choose another {field}, or none")]
     AlreadyExists {
         /// Its full name.
         resource: String,
+        /// The field of the request that names it.
+        field: String,
     },
     /// Not in its present state.
     #[error("{description}")]

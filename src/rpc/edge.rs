@@ -153,6 +153,9 @@ impl Connection {
 fn not_grpc<B>(request: &Request<B>) -> Option<Response<Body>> {
     if request.method() != Method::POST {
         let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED);
+        if request.method() == Method::HEAD {
+            *refusal.body_mut() = Body::empty();
+        }
         refusal.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
         return Some(refusal);
     }
@@ -186,7 +189,7 @@ fn corrected(answer: Response<Body>, path: &str) -> Response<Body> {
         }
         None if !names_no_method(answer.headers()) => return answer,
         Some(_) | None => {
-            let path = path.get(..128).unwrap_or(path);
+            let path = &path[..path.floor_char_boundary(128)];
             let message = format!("there is no method {path} here");
             Some(errors::of_transport(Code::Unimplemented, "UNKNOWN_METHOD", message))
         }
@@ -282,6 +285,7 @@ mod tests {
         let large = call(request(CHECK, &[0; 1_001])).await;
         assert_eq!(large.code(), Code::ResourceExhausted);
         assert_eq!(reason(&large), "MESSAGE_TOO_LARGE");
+        assert!(large.message().ends_with("bytes: send or ask for less at once"), "{large:?}");
     }
 
     #[tokio::test]
@@ -302,6 +306,9 @@ mod tests {
         let status = call(request("/taskwatch.v1.TaskService/Fly", b"")).await;
         assert_eq!(status.code(), Code::Unimplemented);
         assert!(status.message().contains("/taskwatch.v1.TaskService/Fly"));
+        let long = format!("/{}", "ä".repeat(100));
+        let cut = call(request(&long, b"")).await;
+        assert_eq!(cut.message(), format!("there is no method /{} here", "ä".repeat(63)));
         for path in ["/grpc.health.v1.Health/Fly", "/grpc.health.v1.Health/", "/Fly", "/"] {
             let status = call(request(path, b"")).await;
             assert_eq!(status.code(), Code::Unimplemented, "{path}");
@@ -317,6 +324,11 @@ mod tests {
         let Ok(answer) = edge(health()).call(get).await;
         assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(answer.headers()["allow"], "POST");
+        let mut head = request(CHECK, b"");
+        *head.method_mut() = Method::HEAD;
+        let Ok(answer) = edge(health()).call(head).await;
+        assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert!(http_body::Body::is_end_stream(answer.body()), "HEAD is answered without a body");
         for other in ["text/html", "application/grpc-web", "application/grpc+json", ""] {
             let mut html = request(CHECK, b"");
             html.headers_mut().insert("content-type", other.parse().expect("fine"));

@@ -43,7 +43,7 @@ pub(super) fn status(error: Error) -> Status {
         Error::InvalidArgument(violations) => {
             details.set_bad_request(told(violations));
         }
-        Error::NotFound { resource } | Error::AlreadyExists { resource } => {
+        Error::NotFound { resource } | Error::AlreadyExists { resource, .. } => {
             details.set_resource_info(resource_type(&resource), resource, "", message.as_str());
         }
         Error::FailedPrecondition { reason, subject, description } => {
@@ -109,15 +109,38 @@ pub(super) fn of_tonic(status: &Status) -> Option<Status> {
     let too_large =
         ["Error, decoded message length too large", "Error, encoded message length too large"];
     if code == Code::Internal && begins(&malformed) {
-        let message = format!("the request cannot be read: {message}");
-        Some(of_transport(Code::InvalidArgument, "MALFORMED_MESSAGE", message))
+        Some(of_transport(Code::InvalidArgument, "MALFORMED_MESSAGE", unreadable(message)))
     } else if code == Code::OutOfRange && begins(&too_large) {
-        Some(of_transport(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message.to_lowercase()))
+        let message = message.trim_start_matches("Error, ");
+        let message = format!("{message}: send or ask for less at once");
+        Some(of_transport(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message))
     } else if code == Code::Unimplemented && message.starts_with("Content is compressed") {
-        Some(of_transport(code, "COMPRESSION_NOT_SUPPORTED", message.to_lowercase()))
+        let message = format!("{}: send it as it is", message.to_lowercase());
+        Some(of_transport(code, "COMPRESSION_NOT_SUPPORTED", message))
     } else {
         None
     }
+}
+
+/// Why a request cannot be read, and then where. prost begins with the way there, which may
+/// be longer than a message.
+fn unreadable(message: &str) -> String {
+    let mut why = message.trim_start_matches("failed to decode Protobuf message: ");
+    let mut fields = Vec::new();
+    // `Task.labels: `, from the outermost on.
+    while let Some((step, rest)) = why.split_once(": ")
+        && let Some((_, field)) = step.split_once('.').filter(|_| !step.contains(' '))
+    {
+        fields.push(field);
+        why = rest;
+    }
+    if why == "recursion limit reached" {
+        why = "it is nested too deeply, make it flatter";
+        // All the way down it is the same.
+        fields.truncate(4);
+    }
+    let at = if fields.is_empty() { String::new() } else { format!(", at {}", fields.join(".")) };
+    format!("the request cannot be read: {why}{at}")
 }
 
 fn resource_type(name: &str) -> &'static str {
@@ -169,7 +192,10 @@ mod tests {
         let cases = [
             (Error::invalid("task.kind", "is required"), Code::InvalidArgument),
             (Error::NotFound { resource: resource() }, Code::NotFound),
-            (Error::AlreadyExists { resource: resource() }, Code::AlreadyExists),
+            (
+                Error::AlreadyExists { resource: resource(), field: String::new() },
+                Code::AlreadyExists,
+            ),
             (
                 Error::FailedPrecondition {
                     reason: "NOT_SETTABLE",

@@ -138,7 +138,7 @@ pub(super) fn multiplier(at: &At<'_>, factor: f64) -> Option<f64> {
         return None;
     }
     if !factor.is_finite() || factor < 1.0 {
-        at.refuse(format!("is {factor}, must be 1 or more, or 0 for the kind's own"));
+        at.refuse(format!("is {factor:?}, must be 1 or more, or 0 for the kind's own"));
     }
     Some(factor)
 }
@@ -146,7 +146,7 @@ pub(super) fn multiplier(at: &At<'_>, factor: f64) -> Option<f64> {
 /// A percentage.
 pub(super) fn percent(at: &At<'_>, percent: f64) -> f64 {
     if !(0.0..=100.0).contains(&percent) {
-        at.refuse(format!("is {percent}, must be between 0 and 100"));
+        at.refuse(format!("is {percent:?}, must be between 0 and 100"));
     }
     // -0.0 is 0, and is shown as that.
     percent + 0.0
@@ -206,9 +206,12 @@ pub(super) fn state(at: &At<'_>, number: i32) -> Option<State> {
     let state = State::from_number(number);
     if state.is_none() {
         at.refuse(if number == task::State::Unspecified as i32 {
-            "must be named, since update_mask names it".to_owned()
+            "must be set, since update_mask names it: set it, or take it out of the mask".to_owned()
         } else {
-            format!("is {number}, which is no state")
+            let states = (1..).map_while(State::from_number);
+            let states: Vec<String> =
+                states.map(|state| format!("{} ({})", state.name(), state.number())).collect();
+            format!("is {number}, which is no state: there are {}", states.join(", "))
         });
     }
     state
@@ -217,7 +220,9 @@ pub(super) fn state(at: &At<'_>, number: i32) -> Option<State> {
 /// Whether a view has the input.
 pub(super) fn view(at: &At<'_>, number: i32, default: TaskView) -> bool {
     let view = TaskView::try_from(number).unwrap_or_else(|_| {
-        at.refuse(format!("is {number}, which is no view"));
+        at.refuse(format!(
+            "is {number}, which is no view: there are TASK_VIEW_BASIC (1) and TASK_VIEW_FULL (2)"
+        ));
         default
     });
     match view {
@@ -356,7 +361,8 @@ mod tests {
         assert_eq!(read(0, TaskView::Basic), Ok(false));
         assert_eq!(read(1, TaskView::Full), Ok(false));
         assert_eq!(read(2, TaskView::Basic), Ok(true));
-        assert!(read(3, TaskView::Basic).is_err());
+        let refused = read(3, TaskView::Basic).expect_err("no view").to_string();
+        assert!(refused.ends_with("TASK_VIEW_BASIC (1) and TASK_VIEW_FULL (2)"), "{refused}");
     }
 
     #[test]

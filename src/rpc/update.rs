@@ -300,6 +300,8 @@ mod tests {
         let with = |state| proto::Task { state, ..Default::default() };
         assert_eq!(fields(with(0), &["state"]), ["task.state"]);
         assert_eq!(fields(with(9), &["state"]), ["task.state"]);
+        let told = &violations(with(9), &["state"])[0].description;
+        assert!(told.contains("QUEUED (1)") && told.ends_with("CANCELLED (7)"), "{told}");
         assert_eq!(fields(with(-1), &[]), ["task.state"]);
         assert_eq!(read(with(0), &["*"]).map(|patch| patch.state), Ok(None));
         assert!(read(with(9), &["priority"]).is_ok(), "what is not meant is not read");

@@ -196,7 +196,10 @@ impl<'a> Batch<'a> {
                 requests.insert(request, (digest, &create.new.id, false));
             }
             if self.works.get(&create.new.id).is_some_and(|work| work.after.is_some()) {
-                return Err(Error::AlreadyExists { resource: format!("tasks/{}", create.new.id) });
+                return Err(Error::AlreadyExists {
+                    resource: format!("tasks/{}", create.new.id),
+                    field: format!("{}task_id", create.path),
+                });
             }
             if creates.len() > 1 && !ids.insert(&create.new.id) {
                 return Err(Error::invalid(
