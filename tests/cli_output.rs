@@ -4,7 +4,9 @@
 
 mod scripted;
 
-use std::{env, fs, net::SocketAddr, path::Path, process::Stdio};
+use std::{
+    env, ffi::OsStr, fs, net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, process::Stdio,
+};
 
 use scripted::{Answer, Script, full_task, state};
 use taskwatch::proto::{ListTasksResponse, Task, task::State};
@@ -116,7 +118,10 @@ async fn wrong_usage_is_2_and_says_what_is_right() {
         &["update", "a"],
         &["update", "a", "--schedule", "tomorrow"],
         &["update", "a", "--state", "done"],
+        &["update", "a", "--schedule", "+9999999d"],
         &["wait", "a", "--timeout", "soon"],
+        &["wait", "a", "--timeout", "0"],
+        &["wait", "a", "--timeout", "99999999999999d"],
         &["list", "--context", "prod"],
         &["queues", "pause", "tasks/a"],
         &["completions", "tcsh"],
@@ -132,6 +137,16 @@ async fn wrong_usage_is_2_and_says_what_is_right() {
         seen.push_str(&format!("$ taskwatch {}\n{}\n", args.join(" "), ran.err));
     }
     golden("usage.txt", &seen);
+}
+
+/// Nobody is to talk to another server than the one that was meant.
+#[tokio::test]
+async fn a_server_that_is_no_text_is_no_default() {
+    let mut command = command(&["list"]);
+    command.env("TASKWATCH_SERVER", OsStr::from_bytes(b"http://\xff:1"));
+    let ran = done(command).await;
+    assert_eq!((ran.status, &*ran.out), (Some(2), ""), "{}", ran.err);
+    assert!(ran.err.starts_with("error: TASKWATCH_SERVER is no text"), "{}", ran.err);
 }
 
 #[tokio::test]

@@ -47,8 +47,9 @@ impl ServerArgs {
         if let Some(name) = &self.context {
             return Contexts::load()?.server(name);
         }
-        if let Some(server) = std::env::var("TASKWATCH_SERVER").ok().filter(|s| !s.is_empty()) {
-            return Ok(server);
+        if let Some(server) = std::env::var_os("TASKWATCH_SERVER").filter(|s| !s.is_empty()) {
+            let odd = |_| Fault::usage("TASKWATCH_SERVER is no text: write it as http://HOST:PORT");
+            return server.into_string().map_err(odd);
         }
         let present = Contexts::load()?.present()?;
         Ok(present.unwrap_or_else(|| DEFAULT_SERVER.to_owned()))
@@ -92,10 +93,18 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     config::parse_duration(text)
 }
 
+/// The same, of some length.
+pub(super) fn some_duration(text: &str) -> Result<Duration, String> {
+    let some = |span: Duration| (!span.is_zero()).then_some(span);
+    duration(text).and_then(|span| some(span).ok_or_else(|| "must be more than 0".to_owned()))
+}
+
 /// A point in time: RFC 3339, or `+10m` from now.
 pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     if let Some(later) = text.strip_prefix('+') {
-        return Ok(crate::clock::now().plus(duration(later)?));
+        let (now, later) = (crate::clock::now(), duration(later)?);
+        let at = now.plus(later);
+        return if at.since(now) < later { Err("is too late".to_owned()) } else { Ok(at) };
     }
     let rule = "must be a time as 2026-01-31T12:00:00Z, or one from now as +10m";
     Timestamp::parse(text).ok_or_else(|| rule.to_owned())
@@ -129,5 +138,7 @@ mod tests {
         assert!(time("+1h").is_ok_and(|at| at.since(now).as_secs() >= 3_600));
         assert_eq!(time("1970-01-01T00:00:01Z"), Ok(Timestamp::from_micros(1_000_000)));
         assert!(time("tomorrow").is_err() && time("+x").is_err());
+        assert_eq!(time("+9999999d"), Err("is too late".to_owned()));
+        assert!(some_duration("0.1ms").is_ok() && some_duration("0s").is_err());
     }
 }

@@ -55,10 +55,13 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
         Some(Verb::Set { name, server }) => {
             Client::connect(&server).map_err(Fault::usage)?;
             let present = contexts.present.get_or_insert_with(|| name.clone());
-            if *present == name {
+            let is_present = *present == name;
+            contexts.contexts.insert(name.clone(), Context { server });
+            contexts.save()?;
+            if is_present {
                 out::say(format!("{name} is the server that commands go to from now on"));
             }
-            contexts.contexts.insert(name, Context { server });
+            return Ok(Exit::Done);
         }
         Some(Verb::Use { name }) => {
             contexts.server(&name)?;

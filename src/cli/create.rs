@@ -1,5 +1,7 @@
 //! `taskwatch create`.
 
+use tonic::Code;
+
 use super::{
     args::{self, ServerArgs},
     clean::clean,
@@ -61,13 +63,22 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     };
     args.settings.set(&mut task);
     let form = args.watch.then(|| follow::Form::of(&args.output)).transpose()?;
+    let id = args.id.unwrap_or_default();
     let request = CreateTaskRequest {
         task: Some(task),
-        task_id: args.id.unwrap_or_default(),
+        task_id: id.clone(),
         request_id: args.request_id.unwrap_or_default(),
     };
     let server = args.server.connect()?;
-    let task = server.client.create(request).await.map_err(|status| server.fault(&status))?;
+    let created = server.client.create(request).await;
+    let task = created.map_err(|status| {
+        if status.code() == Code::AlreadyExists {
+            return Fault::failed(format!(
+                "tasks/{id} exists already: choose another --id, or none"
+            ));
+        }
+        server.fault(&status)
+    })?;
     let Some(form) = form else {
         args.output.one(&task, |task, _| clean(&task.name))?;
         return Ok(Exit::Done);

@@ -19,22 +19,22 @@ pub(super) struct Settings {
     /// Not run before this time: 2026-01-31T12:00:00Z, or +10m from now.
     #[arg(long, value_name = "WHEN", value_parser = args::time)]
     schedule: Option<Timestamp>,
-    /// How long one attempt may run, as 10m.
+    /// How long one attempt may run, as 10m; 0 means what its kind has.
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     attempt_timeout: Option<Duration>,
-    /// How long it is kept after its end, as 7d.
+    /// How long it is kept after its end, as 7d; 0 means what the server has.
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     retention: Option<Duration>,
     /// How often it is tried; 1 means never again.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     max_attempts: Option<i32>,
-    /// The wait before the second attempt, at most, as 1s.
+    /// The wait before the second attempt, at most, as 1s; 0 means what its kind has.
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     initial_backoff: Option<Duration>,
-    /// The longest wait between two attempts, as 1m.
+    /// The longest wait between two attempts, as 1m; 0 means what its kind has.
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     max_backoff: Option<Duration>,
-    /// How the wait grows from attempt to attempt, as 2.
+    /// How the wait grows from attempt to attempt, as 2; 0 means what its kind has.
     #[arg(long, value_name = "FACTOR")]
     backoff_multiplier: Option<f64>,
 }

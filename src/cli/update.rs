@@ -56,16 +56,16 @@ struct External {
     #[arg(long, value_parser = state)]
     state: Option<State>,
     /// How far it is: 0 to 100.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     percent: Option<f64>,
     /// What it is doing now.
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
     /// Units that are done.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     completed: Option<i64>,
     /// Units in all.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     total: Option<i64>,
     /// What the units are: files, bytes, rows, …
     #[arg(long, value_name = "TEXT")]

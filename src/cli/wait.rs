@@ -30,7 +30,7 @@ pub(super) struct Args {
     #[command(flatten)]
     tasks: Selection,
     /// Give up after so long, as 10m, with exit status 1; the tasks go on.
-    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = args::some_duration)]
     timeout: Option<Duration>,
     #[command(flatten)]
     output: OutputArgs,

@@ -34,12 +34,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// A number of seconds, in whole microseconds.
 pub(super) fn seconds(count: f64) -> Result<Duration, String> {
-    let whole = Duration::try_from_secs_f64(count).map_err(|_| DURATION_RULE.to_owned())?;
+    let wrong = || if count > 0.0 { "is too long" } else { DURATION_RULE }.to_owned();
+    let whole = Duration::try_from_secs_f64(count).map_err(|_| wrong())?;
     // Stored times have microseconds; what a fraction left below them is noise.
-    Ok(Duration::from_micros(
-        u64::try_from((whole + Duration::from_nanos(500)).as_micros())
-            .map_err(|_| DURATION_RULE.to_owned())?,
-    ))
+    let micros = whole.saturating_add(Duration::from_nanos(500)).as_micros();
+    Ok(Duration::from_micros(u64::try_from(micros).map_err(|_| wrong())?))
 }
 
 /// Writes a duration as [`parse_duration`] reads it, in the largest unit that is whole.

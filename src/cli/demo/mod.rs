@@ -182,7 +182,12 @@ async fn scene(
     ended.iter().try_for_each(|task| out::line(ending(task)))?;
     // As it was called, be it installed or not.
     let program = std::env::args_os().next().unwrap_or_else(|| "taskwatch".into());
-    out::line(format!("\n{}", calls(&program.to_string_lossy(), address, &demo.name)))?;
+    let whither = if args.exit {
+        "Try, while it serves (without --exit it goes on):"
+    } else {
+        "Try, from another terminal:"
+    };
+    out::line(format!("\n{whither}\n{}", calls(&program.to_string_lossy(), address, &demo.name)))?;
     if !args.exit {
         out::line("\nServing until Ctrl-C.")?;
         stop.asked().await;
@@ -216,7 +221,6 @@ fn calls(program: &str, address: SocketAddr, ended: &str) -> String {
         server => format!(" --server {server}"),
     };
     [
-        "Try, from another terminal:".to_owned(),
         format!("  {program} create demo --watch{server}"),
         call(
             "CreateTask",

@@ -17,6 +17,7 @@ use super::{
     process::{Process, Run, left_in},
 };
 use crate::{
+    config::ProgramConfig,
     domain::{Code, limits},
     runner::{HandlerError, Job, Wanted, attempt::Control, bounds},
 };
@@ -44,7 +45,7 @@ pub(super) async fn run(program: &Program, job: Job) -> Result<Json, HandlerErro
         return Err(cannot_start(&command, "that is no name of a program"));
     }
     let (process, stdin) = Process::start(&command, &program.config, &run)
-        .map_err(|error| not_spawned(&command, &error))?;
+        .map_err(|error| not_spawned(&command, &program.config, &error))?;
     let output = Output::new(task, job.kept_progress(), program.config.progress_pattern.clone());
     let stop_grace = program.config.stop_grace;
     let attendance = Attendance {
@@ -232,12 +233,16 @@ fn cannot_start(command: &[String], why: &str) -> HandlerError {
 }
 
 /// Where the system lacks something for now, another attempt may have it.
-fn not_spawned(command: &[String], error: &io::Error) -> HandlerError {
+fn not_spawned(command: &[String], config: &ProgramConfig, error: &io::Error) -> HandlerError {
     use rustix::io::Errno;
     let lack = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
     if lack.iter().any(|lack| error.raw_os_error() == Some(lack.raw_os_error())) {
         let message = format!("no process can be started now: {error}");
         return HandlerError::retryable(Code::UNAVAILABLE, message);
     }
-    cannot_start(command, &error.to_string())
+    // The system does not tell which of the two it did not find.
+    match config.working_dir.as_deref().filter(|dir| !dir.is_dir()) {
+        Some(dir) => cannot_start(command, &format!("there is no folder {}", dir.display())),
+        None => cannot_start(command, &error.to_string()),
+    }
 }

@@ -186,7 +186,9 @@ async fn what_cannot_be_started_fails_for_good() {
     }
     let mut nowhere = shell("exit 0");
     nowhere.working_dir = Some("/no/such/directory".into());
-    assert_eq!(failure(&nowhere).await.0, Code::FAILED_PRECONDITION);
+    let (code, _, message) = failure(&nowhere).await;
+    assert_eq!(code, Code::FAILED_PRECONDITION);
+    assert!(message.ends_with("there is no folder /no/such/directory"), "{message}");
 }
 
 #[tokio::test]
