@@ -82,12 +82,14 @@ pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
     let fronts = Fronts::new(shared.replicated);
     let mut course = Course { last_queue: None, fronts, away: None };
     while let Some(commands) = shared.queue.next_batch().await {
+        shared.awake.begin(commands.len());
         let batch = commit(&mut writer, &shared, &mut course, commands);
         if AssertUnwindSafe(batch).catch_unwind().await.is_err() {
             // Its callers are answered by the loss of their replies.
             tracing::error!("a batch panicked outside of what it applies; going on with the next");
             course.fronts.forget();
         }
+        shared.awake.end();
     }
     if let Err(error) = writer.close().await {
         tracing::warn!(%error, "the database could not be closed");

@@ -4,6 +4,7 @@
 //! mouths need to know nothing else.
 
 mod assign;
+mod awake;
 mod batch;
 mod census;
 mod command;
@@ -44,6 +45,7 @@ use crate::{
     store::{AttemptPage, ListQuery, Page, Reader, StoreError, Writer},
     watch::{Watch, WatchAll, WatchAllOptions, WatchOptions},
 };
+use awake::Awake;
 use command::Command;
 use handout::Handout;
 use shared::Shared;
@@ -99,6 +101,12 @@ impl Tasks {
         let purger =
             tokio::spawn(timers::purge(Arc::clone(&shared), reader.clone(), stop_timers.clone()));
         let mut running = vec![timers, purger, waker, committer];
+        for _ in 0..Awake::keepers() {
+            let (shared, stop) = (Arc::clone(&shared), stop_timers.clone());
+            running.push(tokio::spawn(async move {
+                stop.run_until_cancelled(shared.awake.keep()).await;
+            }));
+        }
         if let Some(feed) = feed {
             running.push(tokio::spawn(feed::run(Arc::clone(&shared), feed, stop_timers.clone())));
         }

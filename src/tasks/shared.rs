@@ -6,6 +6,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::{
     Settings,
+    awake::Awake,
     fronts::Told,
     kinds::Kinds,
     later::Later,
@@ -27,6 +28,7 @@ const STEERED: usize = 256;
 pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) queue: Arc<Queue>,
+    pub(super) awake: Awake,
     pub(super) hub: Hub,
     pub(super) waiters: Waiters,
     pub(super) deadlines: Deadlines,
@@ -54,6 +56,7 @@ impl Shared {
         Self {
             settings,
             queue: Arc::default(),
+            awake: Awake::default(),
             hub,
             waiters: Waiters::default(),
             deadlines: Deadlines::default(),
