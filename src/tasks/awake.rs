@@ -4,7 +4,7 @@
 //! the thread that woke it, beside a core that has gone to sleep. A worker that stays awake
 //! gives its core to any other thread that is ready, and looks for what has come.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
@@ -14,30 +14,33 @@ use tokio::{
 
 /// A batch of fewer commands brings few calls when it is answered.
 const MANY: usize = 32;
-/// How often a worker looks in vain, after such a batch, before it sleeps: about a millisecond.
-const LOOKS: usize = 500;
+/// How often a worker looks in vain before it sleeps: some ten milliseconds of a batch, and
+/// about one after it. A database that takes longer is not waited for like that.
+const LOOKS: u32 = 10_000;
+const LOOKS_AFTER: u32 = 500;
 /// Where there are more cores, the system finds an idle one for what it wakes.
 const WORKERS: usize = 2;
 
 /// Whether many wait now.
 #[derive(Debug, Default)]
 pub(super) struct Awake {
-    many: AtomicBool,
+    /// The number of the batch that they wait for; 0 where there is none.
+    batch: AtomicU64,
     begun: Notify,
 }
 
 impl Awake {
-    /// A batch of so many commands is begun.
-    pub(super) fn begin(&self, commands: usize) {
-        self.many.store(commands >= MANY, Ordering::Relaxed);
+    /// The batch of this number, with so many commands, is begun.
+    pub(super) fn begin(&self, batch: u64, commands: usize) {
         if commands >= MANY {
+            self.batch.store(batch, Ordering::Relaxed);
             self.begun.notify_waiters();
         }
     }
 
     /// It is over.
     pub(super) fn end(&self) {
-        self.many.store(false, Ordering::Relaxed);
+        self.batch.store(0, Ordering::Relaxed);
     }
 
     /// How many workers of this runtime are to be kept awake, each by a [`Awake::keep`].
@@ -52,12 +55,18 @@ impl Awake {
     pub(super) async fn keep(&self) {
         loop {
             self.begun.notified().await;
-            let mut looks = LOOKS;
+            let (mut batch, mut looks) = (0, LOOKS);
             while looks > 0 {
                 // First all that is ready in this worker, then all that is in the system.
                 yield_now().await;
                 std::thread::yield_now();
-                looks = if self.many.load(Ordering::Relaxed) { LOOKS } else { looks - 1 };
+                let now = self.batch.load(Ordering::Relaxed);
+                looks = match now {
+                    same if same == batch => looks - 1,
+                    0 => LOOKS_AFTER,
+                    _ => LOOKS,
+                };
+                batch = now;
             }
         }
     }
@@ -67,7 +76,7 @@ impl Awake {
 mod tests {
     use std::{
         pin::{Pin, pin},
-        sync::Arc,
+        sync::{Arc, atomic::AtomicBool},
         task::{Context, Wake, Waker},
     };
 
@@ -82,12 +91,12 @@ mod tests {
         }
     }
 
-    /// How often it looks, of so many times at most, before it sleeps.
-    fn looks(mut keeper: Pin<&mut impl Future>, woken: &Arc<Woken>, most: usize) -> usize {
+    /// How often it is polled, of so many times at most, before it sleeps.
+    fn polls(mut keeper: Pin<&mut impl Future>, woken: &Arc<Woken>, most: u32) -> u32 {
         let waker = Waker::from(Arc::clone(woken));
-        for looked in 0..most {
+        for polled in 0..most {
             if !woken.0.swap(false, Ordering::Relaxed) {
-                return looked;
+                return polled;
             }
             assert!(keeper.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         }
@@ -99,17 +108,20 @@ mod tests {
         let (awake, woken) = (Awake::default(), Arc::<Woken>::default());
         let mut keeper = pin!(awake.keep());
         woken.0.store(true, Ordering::Relaxed);
-        assert_eq!(looks(keeper.as_mut(), &woken, 10), 1, "nobody waits");
-        awake.begin(MANY - 1);
-        assert_eq!(looks(keeper.as_mut(), &woken, 10), 0, "few wait");
-        awake.begin(MANY);
-        assert_eq!(looks(keeper.as_mut(), &woken, 10 * LOOKS), 10 * LOOKS, "many wait");
+        assert_eq!(polls(keeper.as_mut(), &woken, 10), 1, "nobody waits");
+        awake.begin(1, MANY - 1);
+        assert_eq!(polls(keeper.as_mut(), &woken, 10), 0, "few wait");
         awake.end();
-        assert_eq!(looks(keeper.as_mut(), &woken, 10 * LOOKS), LOOKS, "nobody does any more");
-        awake.begin(MANY);
-        assert_eq!(looks(keeper.as_mut(), &woken, 10), 10, "many again");
-        awake.begin(1);
-        assert_eq!(looks(keeper, &woken, 10 * LOOKS), LOOKS, "one does");
+        for batch in 2..20 {
+            awake.begin(batch, MANY);
+            assert_eq!(polls(keeper.as_mut(), &woken, LOOKS / 2), LOOKS / 2, "many wait");
+        }
+        awake.end();
+        let after = polls(keeper.as_mut(), &woken, LOOKS);
+        assert!((LOOKS_AFTER..LOOKS_AFTER + 5).contains(&after), "nobody does any more: {after}");
+        awake.begin(20, MANY);
+        let stuck = polls(keeper, &woken, 2 * LOOKS);
+        assert!((LOOKS..LOOKS + 5).contains(&stuck), "the database is stuck: {stuck}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
