@@ -50,18 +50,14 @@ enum Verb {
 
 pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     let mut contexts = Contexts::load()?;
+    let mut became = None;
     match args.verb {
         None => return list(&contexts),
         Some(Verb::Set { name, server }) => {
             Client::connect(&server).map_err(Fault::usage)?;
             let present = contexts.present.get_or_insert_with(|| name.clone());
-            let is_present = *present == name;
-            contexts.contexts.insert(name.clone(), Context { server });
-            contexts.save()?;
-            if is_present {
-                out::say(format!("{name} is the server that commands go to from now on"));
-            }
-            return Ok(Exit::Done);
+            became = (*present == name).then(|| name.clone());
+            contexts.contexts.insert(name, Context { server });
         }
         Some(Verb::Use { name }) => {
             contexts.server(&name)?;
@@ -74,6 +70,9 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
         }
     }
     contexts.save()?;
+    if let Some(name) = became {
+        out::say(format!("{name} is the server that commands go to from now on"));
+    }
     Ok(Exit::Done)
 }
 

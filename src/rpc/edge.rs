@@ -5,7 +5,7 @@
 use std::{convert::Infallible, future::poll_fn, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use futures_util::FutureExt;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, header};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
 use tower::Service;
@@ -14,7 +14,7 @@ pub use super::body::RequestBytes;
 use super::{
     body::{Answered, Received},
     deadline::Deadline,
-    errors,
+    errors, not_grpc,
     streams::{Lasting, OpenStreams},
 };
 use crate::domain::Error;
@@ -95,7 +95,7 @@ impl Connection {
         B::Data: Send,
         B::Error: Into<tonic::codegen::StdError>,
     {
-        if let Some(refusal) = not_grpc(&request) {
+        if let Some(refusal) = not_grpc::refusal(&request) {
             return refusal;
         }
         let Ok(deadline) = Deadline::of(request.headers()) else {
@@ -148,38 +148,6 @@ impl Connection {
     }
 }
 
-/// The answer to what is no gRPC request: an HTTP status, since its sender would not
-/// look for another one.
-fn not_grpc<B>(request: &Request<B>) -> Option<Response<Body>> {
-    if request.method() != Method::POST {
-        let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED);
-        if request.method() == Method::HEAD {
-            *refusal.body_mut() = Body::empty();
-        }
-        refusal.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
-        return Some(refusal);
-    }
-    (!speaks_grpc(request.headers())).then(|| plain(StatusCode::UNSUPPORTED_MEDIA_TYPE))
-}
-
-/// application/grpc, alone or with +proto or a parameter. gRPC-Web and JSON are others.
-fn speaks_grpc(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return false };
-    let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-    let essence = essence.trim_ascii();
-    essence.eq_ignore_ascii_case(b"application/grpc")
-        || essence.eq_ignore_ascii_case(b"application/grpc+proto")
-}
-
-fn plain(status: StatusCode) -> Response<Body> {
-    const TEXT: &str = "this port speaks gRPC: try grpcurl\n";
-    let mut answer = Response::new(Body::new(http_body_util::Full::from(TEXT)));
-    *answer.status_mut() = status;
-    let text = header::HeaderValue::from_static("text/plain; charset=utf-8");
-    answer.headers_mut().insert(header::CONTENT_TYPE, text);
-    answer
-}
-
 /// What tonic said itself, said as it should be. Our own statuses have details, and
 /// are left alone.
 fn corrected(answer: Response<Body>, path: &str) -> Response<Body> {
@@ -209,6 +177,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use http::{Method, StatusCode};
     use http_body_util::{BodyExt, Full};
     use hyper::service::Service as _;
     use tonic::service::Routes;

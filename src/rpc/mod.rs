@@ -12,6 +12,7 @@ mod edge;
 mod errors;
 mod mask;
 mod message;
+mod not_grpc;
 mod operations;
 mod page_token;
 mod path;
@@ -27,5 +28,6 @@ mod worker_service;
 
 pub use edge::{Edge, RequestBytes, Served};
 pub use errors::DOMAIN;
+pub use not_grpc::NOT_GRPC;
 pub use services::{SERVICES, Services};
 pub use streams::OpenStreams;

@@ -208,9 +208,7 @@ pub(super) fn state(at: &At<'_>, number: i32) -> Option<State> {
         at.refuse(if number == task::State::Unspecified as i32 {
             "must be set, since update_mask names it: set it, or take it out of the mask".to_owned()
         } else {
-            let states = (1..).map_while(State::from_number);
-            let states: Vec<String> =
-                states.map(|state| format!("{} ({})", state.name(), state.number())).collect();
+            let states = State::ALL.map(|state| format!("{} ({})", state.name(), state.number()));
             format!("is {number}, which is no state: there are {}", states.join(", "))
         });
     }

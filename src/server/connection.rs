@@ -2,41 +2,28 @@
 //! tonic's own server does not pass on.
 
 use std::{
-    io::{self, IoSlice},
-    pin::{Pin, pin},
+    io,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use hyper::{rt::Executor, server::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
-    time::{Instant, Sleep, sleep_until, timeout_at},
-};
+use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{places::Place, turn::after_others};
+use super::{places::Place, preface::Preface, turn::after_others};
 use crate::rpc::{Edge, OpenStreams, RequestBytes, Served};
 
-/// Bytes of the HTTP/2 connection preface.
-const PREFACE: usize = 24;
-/// Within this the preface must have come: HTTP/2's own keepalive begins only then.
-const PREFACE_WITHIN: Duration = Duration::from_secs(10);
 /// A peer is asked whether it still lives after so long, and given up after the other.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 /// The same of TCP, for what HTTP/2 does not reach.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
-/// What a peer of HTTP/1 is answered.
-const HTTP_1: &str = "HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\n\
-    content-type: text/plain; charset=utf-8\r\n\r\n\
-    this port speaks gRPC, over HTTP/2 without TLS: try grpcurl -plaintext\n";
 /// Streams that may be reset for errors of theirs before the connection is closed.
 const RESET_STREAMS: usize = 1_024;
 /// Bytes that a stream may pile up here while its reader is slow.
@@ -89,18 +76,13 @@ impl<S: Served> Settings<S> {
         stream: TcpStream,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         tune(&stream)?;
-        let patience = Instant::now() + PREFACE_WITHIN;
-        tokio::select! {
-            old = timeout_at(patience, speaks_http_1(&stream)) => {
-                if old?? {
-                    return Ok(refuse_http_1(stream).await?);
-                }
-            }
+        let spoken = Arc::new(AtomicBool::new(false));
+        let io = tokio::select! {
+            begun = Preface::of(stream, Arc::clone(&spoken)) => begun?,
             // There is nobody to say goodbye to.
             () = self.closing.cancelled() => return Ok(()),
-        }
-        let spoken = Arc::new(AtomicBool::new(false));
-        let io = TokioIo::new(Preface::new(stream, patience, spoken.clone()));
+        };
+        let Some(io) = io.map(TokioIo::new) else { return Ok(()) };
         let service = Edge::new(self.services, self.received, self.closing.clone());
         let streams = Streams::new(self.connections);
         let mut connection = pin!(http2(streams.clone()).serve_connection(io, service));
@@ -145,26 +127,6 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether what comes first is a request of HTTP/1. Less than four bytes are none.
-async fn speaks_http_1(stream: &TcpStream) -> io::Result<bool> {
-    let mut first = [0; 4];
-    let is_whole = stream.peek(&mut first).await? == first.len();
-    let is_method = first.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b' ');
-    Ok(is_whole && is_method && first != *b"PRI ")
-}
-
-async fn refuse_http_1(mut stream: TcpStream) -> io::Result<()> {
-    // What is not read when it closes would take the answer along.
-    let mut request = [0; 4 << 10];
-    for _ in 0..16 {
-        if !matches!(stream.try_read(&mut request), Ok(1..)) {
-            break;
-        }
-    }
-    stream.write_all(HTTP_1.as_bytes()).await?;
-    stream.shutdown().await
-}
-
 /// Spawns what hyper spawns, one task for each stream, where it is waited for.
 #[derive(Clone, Debug)]
 struct Streams {
@@ -193,85 +155,20 @@ where
     }
 }
 
-/// A stream whose first bytes must come in time.
-#[derive(Debug)]
-struct Preface<I> {
-    io: I,
-    missing: usize,
-    patience: Option<Pin<Box<Sleep>>>,
-    spoken: Arc<AtomicBool>,
-}
-
-impl<I> Preface<I> {
-    /// Sets `spoken` when the preface is there.
-    fn new(io: I, patience: Instant, spoken: Arc<AtomicBool>) -> Self {
-        let patience = Some(Box::pin(sleep_until(patience)));
-        Self { io, missing: PREFACE, patience, spoken }
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Preface<I> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.io).poll_read(cx, buf);
-        let Some(patience) = &mut this.patience else { return read };
-        this.missing = this.missing.saturating_sub(buf.filled().len() - before);
-        if this.missing == 0 {
-            this.patience = None;
-            this.spoken.store(true, Ordering::Relaxed);
-        } else if patience.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
-        }
-        read
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Preface<I> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tonic::{Code, Request, service::Routes, transport::Channel};
     use tonic_health::{pb, server::HealthReporter};
 
     use super::*;
     use crate::{
         proto::{Codec, Frame},
-        server::accept::{self, Listener},
+        server::{
+            accept::{self, Listener},
+            preface,
+        },
     };
 
     struct Port {
@@ -382,7 +279,7 @@ mod tests {
         half.write_all(b"PRI * HTTP/2").await.expect("it is open");
         let begun = tokio::time::Instant::now();
         assert!(is_closed(silent).await && is_closed(half).await);
-        assert!(begun.elapsed() >= PREFACE_WITHIN);
+        assert!(begun.elapsed() >= preface::WITHIN);
         port.close().await;
     }
 

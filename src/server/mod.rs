@@ -8,6 +8,7 @@ mod accept;
 mod connection;
 mod drain;
 mod places;
+mod preface;
 mod services;
 mod turn;
 

@@ -24,23 +24,25 @@ const WORKERS: usize = 2;
 /// Whether many wait now.
 #[derive(Debug, Default)]
 pub(super) struct Awake {
-    /// The number of the batch that they wait for; 0 where there is none.
-    batch: AtomicU64,
+    /// Grows as such a batch begins, and as it ends: odd while they wait.
+    changes: AtomicU64,
     begun: Notify,
 }
 
 impl Awake {
-    /// The batch of this number, with so many commands, is begun.
-    pub(super) fn begin(&self, batch: u64, commands: usize) {
+    /// A batch of so many commands is begun, by the one who writes.
+    pub(super) fn begin(&self, commands: usize) {
         if commands >= MANY {
-            self.batch.store(batch, Ordering::Relaxed);
+            self.changes.fetch_add(1, Ordering::Relaxed);
             self.begun.notify_waiters();
         }
     }
 
     /// It is over.
     pub(super) fn end(&self) {
-        self.batch.store(0, Ordering::Relaxed);
+        if self.changes.load(Ordering::Relaxed) % 2 == 1 {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// How many workers of this runtime are to be kept awake, each by a [`Awake::keep`].
@@ -55,18 +57,18 @@ impl Awake {
     pub(super) async fn keep(&self) {
         loop {
             self.begun.notified().await;
-            let (mut batch, mut looks) = (0, LOOKS);
+            let (mut seen, mut looks) = (0, LOOKS);
             while looks > 0 {
                 // First all that is ready in this worker, then all that is in the system.
                 yield_now().await;
                 std::thread::yield_now();
-                let now = self.batch.load(Ordering::Relaxed);
-                looks = match now {
-                    same if same == batch => looks - 1,
-                    0 => LOOKS_AFTER,
-                    _ => LOOKS,
+                let changes = self.changes.load(Ordering::Relaxed);
+                looks = match changes % 2 {
+                    _ if changes == seen => looks - 1,
+                    1 => LOOKS,
+                    _ => LOOKS_AFTER,
                 };
-                batch = now;
+                seen = changes;
             }
         }
     }
@@ -109,17 +111,17 @@ mod tests {
         let mut keeper = pin!(awake.keep());
         woken.0.store(true, Ordering::Relaxed);
         assert_eq!(polls(keeper.as_mut(), &woken, 10), 1, "nobody waits");
-        awake.begin(1, MANY - 1);
+        awake.begin(MANY - 1);
         assert_eq!(polls(keeper.as_mut(), &woken, 10), 0, "few wait");
         awake.end();
-        for batch in 2..20 {
-            awake.begin(batch, MANY);
+        for _ in 0..20 {
+            awake.begin(MANY);
             assert_eq!(polls(keeper.as_mut(), &woken, LOOKS / 2), LOOKS / 2, "many wait");
+            awake.end();
         }
-        awake.end();
         let after = polls(keeper.as_mut(), &woken, LOOKS);
         assert!((LOOKS_AFTER..LOOKS_AFTER + 5).contains(&after), "nobody does any more: {after}");
-        awake.begin(20, MANY);
+        awake.begin(MANY);
         let stuck = polls(keeper, &woken, 2 * LOOKS);
         assert!((LOOKS..LOOKS + 5).contains(&stuck), "the database is stuck: {stuck}");
     }

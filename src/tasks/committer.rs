@@ -81,10 +81,8 @@ impl From<StoreError> for Failed {
 pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
     let fronts = Fronts::new(shared.replicated);
     let mut course = Course { last_queue: None, fronts, away: None };
-    let mut batches = 0;
     while let Some(commands) = shared.queue.next_batch().await {
-        batches += 1;
-        shared.awake.begin(batches, commands.len());
+        shared.awake.begin(commands.len());
         let batch = commit(&mut writer, &shared, &mut course, commands);
         if AssertUnwindSafe(batch).catch_unwind().await.is_err() {
             // Its callers are answered by the loss of their replies.
