@@ -242,12 +242,10 @@ async fn it_works_where_no_server_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_are_the_command_s() {
     let server = Server::start().await;
-    let script = "trap 'echo interrupted; exit 9' INT; touch ready; while :; do sleep 0.02; done";
-    let child = start(&server, &["--id", "a"], &["sh", "-c", script]);
-    exists(&server.folder().join("ready")).await;
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("told");
-    let ran = done(child).await;
+    let until_told = "trap 'echo interrupted; exit 9' INT; kill -INT $PPID; \
+                      while :; do sleep 0.02; done";
+    // From its first moment on.
+    let ran = done(start(&server, &["--id", "a"], &["sh", "-c", until_told])).await;
     assert_eq!((ran.status.code(), &*ran.stdout), (Some(9), &b"interrupted\n"[..]));
     assert_eq!(to_the_end(&server.address, "tasks/a").await.state(), State::Failed);
 }

@@ -44,6 +44,7 @@ pub(super) struct Running {
     group: Option<Pid>,
     streams: Streams,
     raw: Option<Raw>,
+    signals: Signals,
 }
 
 enum Streams {
@@ -53,7 +54,10 @@ enum Streams {
 
 /// Starts it: on a pseudo-terminal where standard output is a terminal, else on pipes.
 pub(super) fn start(command: &[String]) -> Result<Running, NotStarted> {
-    let started = if io::stdout().is_terminal() { on_terminal(command) } else { on_pipes(command) };
+    // Before there is a command, that none could outlive this process for a signal.
+    let signals = Signals::new();
+    let on = if io::stdout().is_terminal() { on_terminal } else { on_pipes };
+    let started = on(command, signals);
     started.map_err(|error| {
         let found = error.kind() != io::ErrorKind::NotFound;
         let status = if found { NOT_EXECUTABLE } else { NOT_FOUND };
@@ -61,7 +65,7 @@ pub(super) fn start(command: &[String]) -> Result<Running, NotStarted> {
     })
 }
 
-fn on_terminal(command: &[String]) -> io::Result<Running> {
+fn on_terminal(command: &[String], signals: Signals) -> io::Result<Running> {
     let (pty, pts) = terminal::open()?;
     let (name, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut process = pty_process::Command::new(name).args(arguments);
@@ -80,10 +84,10 @@ fn on_terminal(command: &[String]) -> io::Result<Running> {
         }
     })?;
     let raw = Raw::enter();
-    Ok(Running { group: group(&child), child, streams: Streams::Terminal(pty), raw })
+    Ok(Running { group: group(&child), child, streams: Streams::Terminal(pty), raw, signals })
 }
 
-fn on_pipes(command: &[String]) -> io::Result<Running> {
+fn on_pipes(command: &[String], signals: Signals) -> io::Result<Running> {
     let (name, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut process = tokio::process::Command::new(name);
     // In the background of a terminal it could not read from there: its input is
@@ -97,7 +101,7 @@ fn on_pipes(command: &[String]) -> io::Result<Running> {
         stdout: child.stdout.take(),
         stderr: child.stderr.take(),
     };
-    Ok(Running { group: group(&child), child, streams, raw: None })
+    Ok(Running { group: group(&child), child, streams, raw: None, signals })
 }
 
 /// It leads a process group of its own, whose number is its own.
@@ -118,7 +122,7 @@ impl Running {
         told: &watch::Sender<Told>,
         wanted: watch::Receiver<Wanted>,
     ) -> Ended {
-        let Self { child, group, streams, raw } = self;
+        let Self { child, group, streams, raw, signals } = self;
         let exited = CancellationToken::new();
         let passing: LocalBoxFuture<'_, ()> = match streams {
             Streams::Terminal(pty) => {
@@ -152,7 +156,7 @@ impl Running {
                 Box::pin(until(both, typing))
             }
         };
-        let steering = Steering { child, group, stop_grace, wanted, told_to_stop: false };
+        let steering = Steering { child, group, signals, stop_grace, wanted, told_to_stop: false };
         let (status, stopped) = tokio::join!(steering.until_exit(exited.clone()), passing).0;
         drop(raw);
         let last_line = told.borrow().seen.line.clone();
@@ -176,6 +180,7 @@ async fn until<T>(first: impl Future<Output = ()>, second: impl Future<Output = 
 struct Steering {
     child: Child,
     group: Option<Pid>,
+    signals: Signals,
     stop_grace: Duration,
     wanted: watch::Receiver<Wanted>,
     told_to_stop: bool,
@@ -183,12 +188,11 @@ struct Steering {
 
 impl Steering {
     async fn until_exit(mut self, exited: CancellationToken) -> (io::Result<ExitStatus>, bool) {
-        let mut signals = Signals::new();
         let (mut kill_at, mut heard) = (None, true);
         let status = loop {
             tokio::select! {
                 status = self.child.wait() => break status,
-                signal = signals.next() => self.send(signal),
+                signal = self.signals.next() => self.send(signal),
                 changed = self.wanted.changed(), if heard => {
                     heard = changed.is_ok();
                     let wanted = *self.wanted.borrow_and_update();
