@@ -19,7 +19,15 @@ mod report;
 mod rows;
 mod watches;
 
-use std::{future::Future, pin::Pin};
+use std::{
+    future::Future,
+    panic,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use report::{Figure, Report};
 
@@ -79,12 +87,25 @@ fn main() {
             eprintln!("{word}: no such benchmark; there are {}", known.join(", "));
             std::process::exit(2);
         }
+        keep_quiet_when_stopped();
         tokio::select! {
             () = measure(&words) => {}
             // What was started has ended by now, with what held it.
             _ = tokio::signal::ctrl_c() => std::process::exit(130),
         }
     });
+}
+
+/// Ctrl-C is told to the servers too, so that calls fail before this program has ended.
+fn keep_quiet_when_stopped() {
+    let (stopped, tell) = (Arc::new(AtomicBool::new(false)), panic::take_hook());
+    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stopped))
+        .expect("it can be heard");
+    panic::set_hook(Box::new(move |panicked| {
+        if !stopped.load(Ordering::Relaxed) {
+            tell(panicked);
+        }
+    }));
 }
 
 async fn measure(words: &[String]) {
