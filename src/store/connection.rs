@@ -10,7 +10,8 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
+    TransactionTrait,
     sqlx::{
         Connection, PgConnection,
         sqlite::{SqliteJournalMode, SqliteSynchronous},
@@ -137,6 +138,7 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
         }
         Place::Postgres(_) => 0,
     };
+    let db = hold(&writer).await.map_err(failed)?;
     let embedded = match (&place, lock) {
         (Place::Sqlite(path), Some(lock)) => {
             let checkpoints = tokio::spawn(checkpoints(path.clone(), reader.clone()));
@@ -151,11 +153,12 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
     let keep = reader.clone();
     let replica = rand::random();
     let writer = Writer {
-        db: writer,
+        pool: writer,
+        db,
         place,
         next_row,
         numbers: VecDeque::new(),
-        next: None,
+        chained: false,
         clock: DatabaseClock::default(),
         broken: false,
         replica,
@@ -177,12 +180,15 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// Where the disk does not take it: it is beside that file still, and lost nowhere.
+    /// Where the disk does not take it: it is beside that file still, and lost nowhere. Or
+    /// where the database has gone.
     pub async fn close(self) -> Result<(), StoreError> {
         if self.known.is_some() {
             query(&self.db, "PRAGMA wal_checkpoint(TRUNCATE)", []).await?;
         }
-        Ok(())
+        // What the pool takes to be open has an end that there is.
+        in_time(async { Ok(self.db.execute_unprepared("BEGIN").await?) }).await?;
+        in_time(async { Ok(self.db.rollback().await?) }).await
     }
 
     /// What other replicas commit; none where there can be no others.
@@ -297,6 +303,18 @@ impl Place {
         }
         options
     }
+}
+
+/// Takes the one connection of a pool for as long as it is used. A pool tries each one that
+/// comes back, which takes as long as a statement, before anyone has it again. sea-orm lends
+/// one for a transaction only: this one is over, and ours begin and end by what they send.
+pub(super) async fn hold(pool: &DatabaseConnection) -> Result<DatabaseTransaction, StoreError> {
+    in_time(async {
+        let held = pool.begin().await?;
+        held.execute_unprepared("COMMIT").await?;
+        Ok(held)
+    })
+    .await
 }
 
 async fn connected(options: ConnectOptions) -> Result<DatabaseConnection, StoreError> {

@@ -104,14 +104,16 @@ pub struct Overdue {
 /// The one that changes rows.
 #[derive(Debug)]
 pub struct Writer {
-    db: DatabaseConnection,
+    pool: DatabaseConnection,
+    /// The one connection of that pool: see [`connection::hold`].
+    db: DatabaseTransaction,
     place: connection::Place,
     /// On an embedded database: the number of the next row.
     next_row: i64,
     /// On PostgreSQL: numbers for the next rows, taken from the sequence.
     numbers: VecDeque<i64>,
-    /// On PostgreSQL: the transaction that began where the last one ended.
-    next: Option<DatabaseTransaction>,
+    /// On PostgreSQL: a transaction began where the last one ended.
+    chained: bool,
     /// On PostgreSQL: its time.
     clock: clock::DatabaseClock,
     /// The connection is in an unknown state.
@@ -274,10 +276,8 @@ pub type LiveLeases = HashMap<Lane, u64>;
 #[derive(Debug)]
 pub struct Transaction<'a> {
     writer: &'a mut Writer,
-    /// On PostgreSQL, once it has begun.
-    db: Option<DatabaseTransaction>,
-    /// On an embedded database: whether it has begun, and what it is yet to be sent.
     begun: bool,
+    /// What is yet to be sent.
     script: script::Script,
     /// On PostgreSQL: its number, to ask what became of it.
     xid: Option<String>,

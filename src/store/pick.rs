@@ -148,7 +148,7 @@ impl Transaction<'_> {
 
     /// Reads the inputs of these tasks.
     pub async fn read_inputs(&mut self, tasks: &mut [&mut Stored]) -> Result<(), StoreError> {
-        inputs(&self.db().await?, tasks).await
+        inputs(self.db().await?, tasks).await
     }
 
     /// Makes up to `limit` tasks due whose `ready_time` has come.

@@ -12,7 +12,7 @@ use super::StoreError;
 use crate::{clock, domain::Timestamp};
 
 /// No statement may take longer: a server that has vanished gives no error.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a call waits for a database that went away, and how often it is tried.
 pub(super) const WAITED_FOR: Duration = Duration::from_secs(3);
 pub(super) const TRIED_EVERY: Duration = Duration::from_millis(100);
@@ -21,7 +21,15 @@ pub(super) const TRIED_EVERY: Duration = Duration::from_millis(100);
 pub(super) async fn in_time<T>(
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    tokio::time::timeout(STATEMENT_TIMEOUT, call)
+    within(STATEMENT_TIMEOUT, call).await
+}
+
+/// Runs a call to the database for so long at most.
+pub(super) async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(limit, call)
         .await
         .unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer in time".into())))
 }

@@ -7,18 +7,19 @@ use hashbrown::{HashMap, HashSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseExecutor, DbBackend, QueryResult, Statement,
-    TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult, Statement,
 };
 
 use super::{
     Loaded, Name, RememberedRequest, StoreError, Stored, TaskId, Timestamp, Transaction, Wanted,
     Writer,
-    connection::Place,
+    connection::{Place, hold},
     payloads::inputs,
     rows::{COLUMNS, from, stored},
     script::{End, Last, Script, Write},
-    statements::{self, execute, first, in_time, lists, query},
+    statements::{
+        self, STATEMENT_TIMEOUT, WAITED_FOR, execute, first, in_time, lists, query, within,
+    },
 };
 use crate::clock;
 
@@ -41,11 +42,13 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         } else if self.broken {
-            self.next = None;
+            self.chained = false;
             self.clock.forget();
             self.numbers.clear();
+            let pool = self.place.connect_writer().await?;
             // Its state is unknown: let it go, and do not wait for it.
-            let old = std::mem::replace(&mut self.db, self.place.connect_writer().await?);
+            self.db = hold(&pool).await?;
+            let old = std::mem::replace(&mut self.pool, pool);
             drop(tokio::spawn(async move {
                 if let Err(error) = old.close().await {
                     tracing::debug!(%error, "a broken connection was not closed");
@@ -54,8 +57,7 @@ impl Writer {
         }
         self.broken = false;
         Ok(Transaction {
-            db: self.next.take(),
-            begun: false,
+            begun: std::mem::take(&mut self.chained),
             script: Script::new(self.known.is_none()),
             xid: None,
             became: HashMap::new(),
@@ -76,7 +78,7 @@ impl Writer {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         // Left in the middle of a call that timed out: nobody knows where it is.
-        self.writer.broken |= self.db.is_some() || self.begun;
+        self.writer.broken |= self.begun;
     }
 }
 
@@ -86,23 +88,29 @@ impl Transaction<'_> {
     }
 
     /// To read what is there, with all that was written by now.
-    pub(super) async fn db(&mut self) -> Result<DatabaseExecutor<'_>, StoreError> {
+    pub(super) async fn db(&mut self) -> Result<&DatabaseTransaction, StoreError> {
         if !self.script.is_empty() {
             self.send(None).await?;
         }
         self.connection().await
     }
 
-    async fn connection(&mut self) -> Result<DatabaseExecutor<'_>, StoreError> {
-        if !self.postgres() {
-            return Ok((&self.writer.db).into());
+    /// In a transaction, on PostgreSQL.
+    async fn connection(&mut self) -> Result<&DatabaseTransaction, StoreError> {
+        if self.postgres() && !self.begun {
+            // From here on, whatever becomes of this call, which finds out whether the database
+            // is there.
+            self.begun = true;
+            self.say("BEGIN", WAITED_FOR).await?;
         }
-        if self.db.is_none() {
-            let begun = in_time(async { Ok(self.writer.db.begin().await?) }).await;
-            self.db = Some(self.writer.noted(begun)?);
-        }
-        let over = || StoreError::Unavailable("the transaction is over".into());
-        self.db.as_ref().map(Into::into).ok_or_else(over)
+        Ok(&self.writer.db)
+    }
+
+    /// Begins or ends a transaction.
+    async fn say(&mut self, sql: &str, limit: Duration) -> Result<(), StoreError> {
+        let said = async { Ok(self.writer.db.execute_unprepared(sql).await?) };
+        let said = within(limit, said).await;
+        self.writer.noted(said.map(|_| ()))
     }
 
     /// The rows of a query, with all that was written by now.
@@ -112,7 +120,7 @@ impl Transaction<'_> {
         values: impl IntoIterator<Item = sea_orm::Value>,
     ) -> Result<Vec<QueryResult>, StoreError> {
         if self.postgres() || self.script.is_empty() {
-            return query(&self.db().await?, sql, values).await;
+            return query(self.db().await?, sql, values).await;
         }
         // All in one way.
         let end = End::Query { sql, values: values.into_iter().collect() };
@@ -139,7 +147,7 @@ impl Transaction<'_> {
         if !self.postgres() && !self.begun {
             self.send(None).await?;
         }
-        execute(&self.db().await?, sql, values).await
+        execute(self.db().await?, sql, values).await
     }
 
     /// Sends what was not sent yet. `last` is for PostgreSQL, and gives the number of the
@@ -155,7 +163,7 @@ impl Transaction<'_> {
         let (sql, values) = script.into_query(last);
         let asked = Instant::now();
         // To its end: what was written may fail behind the row.
-        let rows = query(&self.connection().await?, &sql, values).await?;
+        let rows = query(self.connection().await?, &sql, values).await?;
         if let Some(row) = rows.first().filter(|_| tells) {
             self.xid = Some(row.try_get_by_index(0)?);
             let time = row.try_get_by_index(1)?;
@@ -170,7 +178,7 @@ impl Transaction<'_> {
             return Ok(now);
         }
         let asked = Instant::now();
-        let now = statements::now(&self.db().await?).await?;
+        let now = statements::now(self.db().await?).await?;
         self.writer.clock.is(now, asked);
         Ok(now)
     }
@@ -189,7 +197,7 @@ impl Transaction<'_> {
         if loaded.tasks.len() == wanted.ids.len() && wanted.requests.is_empty() {
             return Ok(loaded);
         }
-        let db = &self.db().await?;
+        let db = self.db().await?;
         let mut rows_of = HashMap::new();
         let mut requests: Vec<&str> = wanted.requests.iter().map(String::as_str).collect();
         requests.sort_unstable();
@@ -272,27 +280,23 @@ impl Transaction<'_> {
         created.retain(|stored| !became.contains_key(&stored.task.id));
         let known = self.writer.known.as_ref();
         let writing = known.map(|known| known.writing(became));
-        let result = match self.db.take() {
-            Some(db) if more => {
-                let sql = "COMMIT AND CHAIN";
-                let chained = in_time(async { Ok(db.execute_unprepared(sql).await?) }).await;
-                chained.map(|_| self.writer.next = Some(db))
-            }
-            Some(db) => in_time(async { Ok(db.commit().await?) }).await,
-            None if self.begun || !self.script.is_empty() => {
-                let (sql, values) = self.script.take().into_statements(self.begun, End::Commit);
-                let rest = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
-                self.begun = true;
-                // What is on its way there cannot be called back: only waited for.
-                self.writer.db.execute_raw(rest).await.map(|_| ()).map_err(Into::into)
-            }
-            None => Ok(()),
+        let result = if !self.begun && self.script.is_empty() {
+            Ok(())
+        } else if self.postgres() {
+            self.writer.chained = more;
+            let sql = if more { "COMMIT AND CHAIN" } else { "COMMIT" };
+            self.say(sql, STATEMENT_TIMEOUT).await
+        } else {
+            let (sql, values) = self.script.take().into_statements(self.begun, End::Commit);
+            let rest = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+            self.begun = true;
+            // What is on its way there cannot be called back: only waited for.
+            self.writer.db.execute_raw(rest).await.map(|_| ()).map_err(Into::into)
         };
         self.begun &= result.is_err();
         if let (Some(writing), Ok(())) = (writing, &result) {
             writing.stands(created);
         }
-        let result = self.writer.noted(result);
         let (Err(StoreError::Unavailable(_)), Some(xid)) = (&result, self.xid.take()) else {
             return result;
         };
@@ -306,13 +310,10 @@ impl Transaction<'_> {
     /// Undoes it.
     pub async fn rollback(mut self) -> Result<(), StoreError> {
         if self.begun {
-            execute(&self.writer.db, "ROLLBACK", []).await?;
+            self.say("ROLLBACK", STATEMENT_TIMEOUT).await?;
             self.begun = false;
-            return Ok(());
         }
-        let Some(db) = self.db.take() else { return Ok(()) };
-        let result = in_time(async { Ok(db.rollback().await?) }).await;
-        self.writer.noted(result)
+        Ok(())
     }
 }
 
