@@ -82,7 +82,8 @@ pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
     let fronts = Fronts::new(shared.replicated);
     let mut course = Course { last_queue: None, fronts, away: None };
     while let Some(commands) = shared.queue.next_batch().await {
-        shared.awake.begin(commands.len());
+        let answered = commands.len();
+        shared.awake.begin(answered);
         let batch = commit(&mut writer, &shared, &mut course, commands);
         if AssertUnwindSafe(batch).catch_unwind().await.is_err() {
             // Its callers are answered by the loss of their replies.
@@ -90,6 +91,7 @@ pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
             course.fronts.forget();
         }
         shared.awake.end();
+        shared.queue.gather(answered).await;
     }
     if let Err(error) = writer.close().await {
         tracing::warn!(%error, "the database could not be closed");

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, sync::Mutex, time::Duration};
 
 use hashbrown::{HashMap, hash_map::Entry};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::yield_now};
 
 use super::command::Command;
 use crate::domain::{Error, Report, TaskId, Token};
@@ -16,6 +16,13 @@ const BATCH_ROWS: usize = 500;
 const BATCH_REPORTS: usize = BATCH_ROWS / 5;
 /// A batch takes at most so many bytes, but at least one command.
 const BATCH_BYTES: usize = 4 << 20;
+/// A batch of so many commands answers callers of whom many call again at once.
+const MANY: usize = 16;
+/// One in so many of those who were answered and those who wait is enough for the next batch:
+/// the database works while the others come.
+const ENOUGH: usize = 3;
+/// So many looks that bring nobody are the last ones.
+const IN_VAIN: u32 = 2;
 /// Creates are refused when this many commands wait, all others but reports,
 /// outcomes and timers when twice as many do.
 const WAITING_COMMANDS: usize = 20_000;
@@ -81,7 +88,7 @@ impl Queue {
     }
 
     /// What is to be committed next, in the order in which it is to be applied.
-    /// Waits for a first command, but never for more. `None` when the queue was
+    /// Waits for a first command, but not for more. `None` when the queue was
     /// closed and is empty.
     pub(super) async fn next_batch(&self) -> Option<Vec<Command>> {
         loop {
@@ -99,9 +106,32 @@ impl Queue {
         }
     }
 
+    /// Lets those come along whom a batch of so many commands has just answered and who call
+    /// again: as long as what is ready in the runtime brings some, and until enough wait. Each
+    /// batch costs a flush, and a way to the database and back.
+    pub(super) async fn gather(&self, answered: usize) {
+        if answered < MANY {
+            return;
+        }
+        let mut waiting = self.len();
+        let enough = (answered + waiting) / ENOUGH;
+        let mut in_vain = 0;
+        while waiting < enough && in_vain < IN_VAIN {
+            yield_now().await;
+            let now = self.len();
+            in_vain = if now > waiting { 0 } else { in_vain + 1 };
+            waiting = now;
+        }
+    }
+
+    /// How many commands wait.
+    fn len(&self) -> usize {
+        self.lock().count
+    }
+
     /// Whether there is another batch.
     pub(super) fn has_more(&self) -> bool {
-        self.lock().count > 0
+        self.len() > 0
     }
 
     /// Whether a report or an outcome under this token still waits.

@@ -1,5 +1,7 @@
 //! The queue of commands by itself.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::*;
@@ -84,6 +86,40 @@ async fn reports_leave_room_for_others_that_wait() {
     assert_eq!(batch.len(), BATCH_REPORTS + 1);
     let batch = queue.next_batch().await.expect("open");
     assert_eq!(batch.len(), BATCH_ROWS - BATCH_REPORTS);
+}
+
+#[tokio::test]
+async fn who_is_answered_and_calls_again_comes_along() {
+    let queue = Arc::new(Queue::default());
+    let call = |n: usize, looks: usize| {
+        let queue = Arc::clone(&queue);
+        tokio::spawn(async move {
+            for _ in 0..looks {
+                yield_now().await;
+            }
+            queue.push(update(n));
+        })
+    };
+    let len = async || queue.next_batch().await.map_or(0, |batch| batch.len());
+    // Few were answered: nothing else runs before the next batch.
+    queue.push(update(0));
+    call(1, 0);
+    queue.gather(MANY - 1).await;
+    assert_eq!(len().await, 1);
+    assert_eq!(len().await, 1);
+    // One with each look, until enough wait.
+    (0..100).for_each(|n| drop(call(n, n)));
+    queue.gather(30).await;
+    assert_eq!(len().await, 10);
+    // Nobody calls again for a while.
+    call(100, 200);
+    queue.push(update(101));
+    while queue.len() < 90 {
+        yield_now().await;
+    }
+    let first = len().await;
+    queue.gather(90).await;
+    assert_eq!((first, queue.len()), (90, 1), "the rest of those, and none of the late");
 }
 
 #[tokio::test]
