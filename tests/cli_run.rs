@@ -56,6 +56,14 @@ async fn created(server: &Server, id: &str) -> Task {
     }
 }
 
+/// Where no server is: held, so that no other test's gets it, and not listened at.
+fn nowhere() -> (TcpSocket, String) {
+    let held = TcpSocket::new_v4().expect("a socket");
+    held.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let url = format!("http://{}", held.local_addr().expect("its address"));
+    (held, url)
+}
+
 fn tree(root: &Path) {
     for at in 0..20 {
         let dir = root.join(format!("dir-{}", at % 4));
@@ -153,7 +161,7 @@ async fn a_command_that_is_killed_and_one_that_cannot_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn others_pause_and_cancel_it() {
     let server = Server::start().await;
-    let script = "trap 'echo stopping; exit 5' TERM; n=0; while :; do n=$((n+1)); echo $n >count; sleep 0.02; done";
+    let script = "trap 'echo stopping; exit 5' TERM; n=0; while :; do n=$((n+1)); echo $n >>count; sleep 0.02; done";
     let child = start(&server, &["--id", "a"], &["sh", "-c", script]);
     created(&server, "a").await;
     let count = server.folder().join("count");
@@ -164,7 +172,7 @@ async fn others_pause_and_cancel_it() {
     loop {
         let before = fs::read_to_string(&count).expect("read");
         sleep(Duration::from_millis(300)).await;
-        if !before.is_empty() && before == fs::read_to_string(&count).expect("read") {
+        if before == fs::read_to_string(&count).expect("read") {
             break;
         }
         assert!(Instant::now() < deadline, "it is not stopped");
@@ -224,13 +232,9 @@ async fn it_works_on_while_the_server_restarts_and_catches_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_works_where_no_server_is() {
-    // Held, so that no other test's server gets it, and not listened at.
-    let held = TcpSocket::new_v4().expect("a socket");
-    held.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
-    let nowhere = held.local_addr().expect("its address");
+    let (_held, url) = nowhere();
     let folder = tempfile::tempdir().expect("a directory");
     let flags = ["--wait-server", "1s", "--id", "a"];
-    let url = format!("http://{nowhere}");
     let child = run(&url, folder.path(), &flags, &["sh", "-c", "echo done; exit 4"]).spawn();
     let ran = done(child.expect("it starts")).await;
     assert_eq!((ran.status.code(), &*ran.stdout), (Some(4), &b"done\n"[..]));
@@ -240,9 +244,45 @@ async fn it_works_where_no_server_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_the_wait_for_a_server() {
+    let (_held, url) = nowhere();
+    let folder = tempfile::tempdir().expect("a directory");
+    let script = ["sh", "-c", "trap '' TERM; touch done; exit 4"];
+    let mut child = run(&url, folder.path(), &["--wait-server", "1h"], &script).spawn().unwrap();
+    exists(&folder.path().join("done")).await;
+    let (pid, deadline) = (rustix::process::Pid::from_child(&child), Instant::now() + PATIENCE);
+    while child.try_wait().expect("waited").is_none() {
+        assert!(Instant::now() < deadline, "it waits on");
+        // The first ones may still be the command's.
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let ran = done(child).await;
+    let err = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(4), "{err}");
+    assert!(err.contains("not told how the command ended: a signal came first"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_ignored_stays_so() {
+    let server = Server::start().await;
+    // As nohup has it: neither run nor the command ends by it.
+    let script = "kill -HUP $PPID; kill -HUP $$; echo lives on";
+    let run = run(&server.url(), server.folder(), &["--id", "a"], &["sh", "-c", script]);
+    let mut ignoring = Command::new("sh");
+    ignoring.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    ignoring.arg(run.get_program()).args(run.get_args()).current_dir(server.folder());
+    ignoring.envs(run.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let ignoring = ignoring.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let ran = done(ignoring.expect("it starts")).await;
+    assert_eq!((ran.status.code(), &*ran.stdout), (Some(0), &b"lives on\n"[..]));
+    assert_eq!(to_the_end(&server.address, "tasks/a").await.state(), State::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn signals_are_the_command_s() {
     let server = Server::start().await;
-    let until_told = "trap 'echo interrupted; exit 9' INT; kill -INT $PPID; \
+    let until_told = "trap 'echo interrupted; exit 9' TERM; kill -TERM $PPID; \
                       while :; do sleep 0.02; done";
     // From its first moment on.
     let ran = done(start(&server, &["--id", "a"], &["sh", "-c", until_told])).await;

@@ -27,7 +27,7 @@ use super::{
     known::Known,
     reads::Reads,
     schema::Migrator,
-    statements::{TRIED_EVERY, WAITED_FOR, execute, first, in_time, is_postgres, query},
+    statements::{TRIED_EVERY, WAITED_FOR, execute, first, in_time, is_postgres, query, within},
 };
 
 /// One replica at a time brings the schema up to date: an advisory lock.
@@ -180,15 +180,20 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// Where the disk does not take it: it is beside that file still, and lost nowhere. Or
-    /// where the database has gone.
+    /// Where the disk does not take it: it is beside that file still, and lost nowhere.
     pub async fn close(self) -> Result<(), StoreError> {
         if self.known.is_some() {
             query(&self.db, "PRAGMA wal_checkpoint(TRUNCATE)", []).await?;
         }
-        // What the pool takes to be open has an end that there is.
-        in_time(async { Ok(self.db.execute_unprepared("BEGIN").await?) }).await?;
-        in_time(async { Ok(self.db.rollback().await?) }).await
+        if self.known.is_none() && !self.broken {
+            // sqlx rolls back what it takes to be open, see `hold`: PostgreSQL would warn of that.
+            let begun =
+                within(WAITED_FOR, async { Ok(self.db.execute_unprepared("BEGIN").await?) });
+            if let Err(error) = begun.await {
+                tracing::debug!(%error, "the database has gone");
+            }
+        }
+        Ok(())
     }
 
     /// What other replicas commit; none where there can be no others.

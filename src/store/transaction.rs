@@ -46,14 +46,15 @@ impl Writer {
             self.clock.forget();
             self.numbers.clear();
             let pool = self.place.connect_writer().await?;
-            // Its state is unknown: let it go, and do not wait for it.
-            self.db = hold(&pool).await?;
+            let db = hold(&pool).await?;
+            // The state of the old one is unknown: let it go, and do not wait for it.
             let old = std::mem::replace(&mut self.pool, pool);
             drop(tokio::spawn(async move {
                 if let Err(error) = old.close().await {
                     tracing::debug!(%error, "a broken connection was not closed");
                 }
             }));
+            self.db = db;
         }
         self.broken = false;
         Ok(Transaction {
@@ -64,14 +65,6 @@ impl Writer {
             created: Vec::new(),
             writer: self,
         })
-    }
-
-    /// Notes that a fault has left the connection in an unknown state.
-    fn noted<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        if matches!(result, Err(StoreError::Unavailable(_))) {
-            self.broken = matches!(self.place, Place::Postgres(_));
-        }
-        result
     }
 }
 
@@ -108,9 +101,7 @@ impl Transaction<'_> {
 
     /// Begins or ends a transaction.
     async fn say(&mut self, sql: &str, limit: Duration) -> Result<(), StoreError> {
-        let said = async { Ok(self.writer.db.execute_unprepared(sql).await?) };
-        let said = within(limit, said).await;
-        self.writer.noted(said.map(|_| ()))
+        within(limit, async { Ok(self.writer.db.execute_unprepared(sql).await?) }).await.map(|_| ())
     }
 
     /// The rows of a query, with all that was written by now.

@@ -82,8 +82,9 @@ pub(super) async fn run(mut writer: Writer, shared: Arc<Shared>) {
     let fronts = Fronts::new(shared.replicated);
     let mut course = Course { last_queue: None, fronts, away: None };
     while let Some(commands) = shared.queue.next_batch().await {
-        let answered = commands.len();
-        shared.awake.begin(answered);
+        shared.awake.begin(commands.len());
+        let is_report = |command: &&Command| matches!(command, Command::Report { .. });
+        let answered = commands.len() - commands.iter().filter(is_report).count();
         let batch = commit(&mut writer, &shared, &mut course, commands);
         if AssertUnwindSafe(batch).catch_unwind().await.is_err() {
             // Its callers are answered by the loss of their replies.

@@ -17,12 +17,13 @@ const BATCH_REPORTS: usize = BATCH_ROWS / 5;
 /// A batch takes at most so many bytes, but at least one command.
 const BATCH_BYTES: usize = 4 << 20;
 /// A batch of so many commands answers callers of whom many call again at once.
-const MANY: usize = 16;
+const GATHERED_AFTER: usize = 16;
 /// One in so many of those who were answered and those who wait is enough for the next batch:
 /// the database works while the others come.
 const ENOUGH: usize = 3;
-/// So many looks that bring nobody are the last ones.
+/// So many looks that bring nobody are the last ones, and so many in all.
 const IN_VAIN: u32 = 2;
+const LOOKS: u32 = 32;
 /// Creates are refused when this many commands wait, all others but reports,
 /// outcomes and timers when twice as many do.
 const WAITING_COMMANDS: usize = 20_000;
@@ -108,30 +109,35 @@ impl Queue {
 
     /// Lets those come along whom a batch of so many commands has just answered and who call
     /// again: as long as what is ready in the runtime brings some, and until enough wait. Each
-    /// batch costs a flush, and a way to the database and back.
+    /// batch costs a flush, and a way to the database and back. Reports do not count: they wait
+    /// for those who wait.
     pub(super) async fn gather(&self, answered: usize) {
-        if answered < MANY {
+        if answered < GATHERED_AFTER {
             return;
         }
-        let mut waiting = self.len();
+        let mut waiting = self.callers();
         let enough = (answered + waiting) / ENOUGH;
         let mut in_vain = 0;
-        while waiting < enough && in_vain < IN_VAIN {
+        for _ in 0..LOOKS {
+            if waiting >= enough || in_vain == IN_VAIN {
+                return;
+            }
             yield_now().await;
-            let now = self.len();
+            let now = self.callers();
             in_vain = if now > waiting { 0 } else { in_vain + 1 };
             waiting = now;
         }
     }
 
-    /// How many commands wait.
-    fn len(&self) -> usize {
-        self.lock().count
+    /// How many commands wait that are no reports.
+    fn callers(&self) -> usize {
+        let waiting = self.lock();
+        waiting.count - waiting.reports.len()
     }
 
     /// Whether there is another batch.
     pub(super) fn has_more(&self) -> bool {
-        self.len() > 0
+        self.lock().count > 0
     }
 
     /// Whether a report or an outcome under this token still waits.

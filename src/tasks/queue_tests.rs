@@ -104,22 +104,23 @@ async fn who_is_answered_and_calls_again_comes_along() {
     // Few were answered: nothing else runs before the next batch.
     queue.push(update(0));
     call(1, 0);
-    queue.gather(MANY - 1).await;
+    queue.gather(GATHERED_AFTER - 1).await;
     assert_eq!(len().await, 1);
     assert_eq!(len().await, 1);
     // One with each look, until enough wait.
     (0..100).for_each(|n| drop(call(n, n)));
+    queue.push(report(1.0, None));
     queue.gather(30).await;
-    assert_eq!(len().await, 10);
+    assert_eq!(len().await, 11, "with the report");
     // Nobody calls again for a while.
     call(100, 200);
     queue.push(update(101));
-    while queue.len() < 90 {
+    while queue.callers() < 90 {
         yield_now().await;
     }
     let first = len().await;
     queue.gather(90).await;
-    assert_eq!((first, queue.len()), (90, 1), "the rest of those, and none of the late");
+    assert_eq!((first, queue.callers()), (90, 1), "the rest of those, and none of the late");
 }
 
 #[tokio::test]

@@ -2,17 +2,20 @@
 
 use std::{
     io::{self, IsTerminal},
+    pin::pin,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
-use futures_util::future::{LocalBoxFuture, select_all};
+use futures_util::{
+    FutureExt,
+    future::{FusedFuture, LocalBoxFuture},
+};
 use pty_process::Pty;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     process::{Child, ChildStderr, ChildStdin, ChildStdout},
-    signal::unix::{SignalKind, signal},
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
@@ -20,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     news::{Ended, Told, Wanted},
+    signals::Signals,
     terminal::{self, Raw},
 };
 use crate::runner::{Glance, Seen};
@@ -44,7 +48,6 @@ pub(super) struct Running {
     group: Option<Pid>,
     streams: Streams,
     raw: Option<Raw>,
-    signals: Signals,
 }
 
 enum Streams {
@@ -54,10 +57,7 @@ enum Streams {
 
 /// Starts it: on a pseudo-terminal where standard output is a terminal, else on pipes.
 pub(super) fn start(command: &[String]) -> Result<Running, NotStarted> {
-    // Before there is a command, that none could outlive this process for a signal.
-    let signals = Signals::new();
-    let on = if io::stdout().is_terminal() { on_terminal } else { on_pipes };
-    let started = on(command, signals);
+    let started = if io::stdout().is_terminal() { on_terminal(command) } else { on_pipes(command) };
     started.map_err(|error| {
         let found = error.kind() != io::ErrorKind::NotFound;
         let status = if found { NOT_EXECUTABLE } else { NOT_FOUND };
@@ -65,7 +65,7 @@ pub(super) fn start(command: &[String]) -> Result<Running, NotStarted> {
     })
 }
 
-fn on_terminal(command: &[String], signals: Signals) -> io::Result<Running> {
+fn on_terminal(command: &[String]) -> io::Result<Running> {
     let (pty, pts) = terminal::open()?;
     let (name, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut process = pty_process::Command::new(name).args(arguments);
@@ -84,10 +84,10 @@ fn on_terminal(command: &[String], signals: Signals) -> io::Result<Running> {
         }
     })?;
     let raw = Raw::enter();
-    Ok(Running { group: group(&child), child, streams: Streams::Terminal(pty), raw, signals })
+    Ok(Running { group: group(&child), child, streams: Streams::Terminal(pty), raw })
 }
 
-fn on_pipes(command: &[String], signals: Signals) -> io::Result<Running> {
+fn on_pipes(command: &[String]) -> io::Result<Running> {
     let (name, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut process = tokio::process::Command::new(name);
     // In the background of a terminal it could not read from there: its input is
@@ -101,7 +101,7 @@ fn on_pipes(command: &[String], signals: Signals) -> io::Result<Running> {
         stdout: child.stdout.take(),
         stderr: child.stderr.take(),
     };
-    Ok(Running { group: group(&child), child, streams, raw: None, signals })
+    Ok(Running { group: group(&child), child, streams, raw: None })
 }
 
 /// It leads a process group of its own, whose number is its own.
@@ -119,10 +119,11 @@ impl Running {
     pub(super) async fn attend(
         self,
         stop_grace: Duration,
+        signals: &mut Signals,
         told: &watch::Sender<Told>,
         wanted: watch::Receiver<Wanted>,
     ) -> Ended {
-        let Self { child, group, streams, raw, signals } = self;
+        let Self { child, group, streams, raw } = self;
         let exited = CancellationToken::new();
         let passing: LocalBoxFuture<'_, ()> = match streams {
             Streams::Terminal(pty) => {
@@ -156,8 +157,24 @@ impl Running {
                 Box::pin(until(both, typing))
             }
         };
-        let steering = Steering { child, group, signals, stop_grace, wanted, told_to_stop: false };
-        let (status, stopped) = tokio::join!(steering.until_exit(exited.clone()), passing).0;
+        let mut passing = passing.fuse();
+        let steering = Steering { child, group, stop_grace, wanted, told_to_stop: false };
+        let (status, stopped) = {
+            let mut steering = pin!(steering.until_exit(signals, &exited));
+            loop {
+                tokio::select! {
+                    exit = &mut steering => break exit,
+                    () = &mut passing => {}
+                }
+            }
+        };
+        if !passing.is_terminated() {
+            // Who is told to stop now does not wait for what others write to its output.
+            tokio::select! {
+                () = passing => {}
+                _ = signals.next() => {}
+            }
+        }
         drop(raw);
         let last_line = told.borrow().seen.line.clone();
         Ended { status: status.map_err(|error| error.to_string()), stopped, last_line }
@@ -180,19 +197,22 @@ async fn until<T>(first: impl Future<Output = ()>, second: impl Future<Output = 
 struct Steering {
     child: Child,
     group: Option<Pid>,
-    signals: Signals,
     stop_grace: Duration,
     wanted: watch::Receiver<Wanted>,
     told_to_stop: bool,
 }
 
 impl Steering {
-    async fn until_exit(mut self, exited: CancellationToken) -> (io::Result<ExitStatus>, bool) {
+    async fn until_exit(
+        mut self,
+        signals: &mut Signals,
+        exited: &CancellationToken,
+    ) -> (io::Result<ExitStatus>, bool) {
         let (mut kill_at, mut heard) = (None, true);
         let status = loop {
             tokio::select! {
                 status = self.child.wait() => break status,
-                signal = self.signals.next() => self.send(signal),
+                signal = signals.next() => self.send(signal),
                 changed = self.wanted.changed(), if heard => {
                     heard = changed.is_ok();
                     let wanted = *self.wanted.borrow_and_update();
@@ -235,32 +255,6 @@ async fn reached(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What is said to this process is meant for the command.
-struct Signals(Vec<(Signal, tokio::signal::unix::Signal)>);
-
-impl Signals {
-    fn new() -> Self {
-        let passed = [
-            (Signal::INT, SignalKind::interrupt()),
-            (Signal::TERM, SignalKind::terminate()),
-            (Signal::HUP, SignalKind::hangup()),
-            (Signal::QUIT, SignalKind::quit()),
-        ];
-        let heard = passed.into_iter().map(|(name, kind)| Some((name, signal(kind).ok()?)));
-        Self(heard.flatten().collect())
-    }
-
-    async fn next(&mut self) -> Signal {
-        let each = self.0.iter_mut().map(|(name, signal)| {
-            Box::pin(async move {
-                signal.recv().await;
-                *name
-            })
-        });
-        select_all(each).await.0
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod command;
 mod news;
+mod signals;
 mod teller;
 mod terminal;
 
@@ -11,11 +12,12 @@ use std::{env, pin::pin, time::Duration};
 use futures_util::{FutureExt, future::FusedFuture};
 use prost::Message;
 use serde_json::json;
-use tokio::{sync::watch, time::timeout};
+use tokio::{sync::watch, time::sleep};
 
 use self::{
     command::NotStarted,
     news::{Told, Wanted},
+    signals::Signals,
     teller::Teller,
 };
 use super::{
@@ -73,6 +75,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     // Its own choice, so that it can be made again where the answer was lost.
     let id = args.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let request = request(&args, &id);
+    // From before there is a command: a signal would end this process alone.
+    let mut signals = Signals::new();
     let running = match command::start(&args.command) {
         Ok(running) => running,
         Err(NotStarted { status, why }) => {
@@ -86,21 +90,29 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     let name = format!("tasks/{id}");
     let teller = Teller::new(server, name, args.quiet, running.newline());
     let mut telling = pin!(teller.tell(request, telling, wanting).fuse());
-    let mut attending = pin!(running.attend(args.stop_grace, &told, wanted));
-    let ended = loop {
-        tokio::select! {
-            ended = &mut attending => break ended,
-            // Refused for good, or cancelled: the command goes on to its end.
-            () = &mut telling => {}
+    let ended = {
+        let mut attending = pin!(running.attend(args.stop_grace, &mut signals, &told, wanted));
+        loop {
+            tokio::select! {
+                ended = &mut attending => break ended,
+                // Refused for good, or cancelled: the command goes on to its end.
+                () = &mut telling => {}
+            }
         }
     };
     let status = ended.status();
     told.send_modify(|told| told.ended = Some(ended));
-    if !telling.is_terminated() && timeout(args.wait_server, telling).await.is_err() {
-        out::say(format!(
-            "error: the server was not told how the command ended: it did not answer in time \
-             (tasks/{id})"
-        ));
+    if !telling.is_terminated() {
+        let why = tokio::select! {
+            () = telling => None,
+            () = sleep(args.wait_server) => Some("it did not answer in time"),
+            _ = signals.next() => Some("a signal came first"),
+        };
+        if let Some(why) = why {
+            out::say(format!(
+                "error: the server was not told how the command ended: {why} (tasks/{id})"
+            ));
+        }
     }
     Ok(Exit::Command(status))
 }
