@@ -24,10 +24,10 @@ const PICKED: u64 = 500;
 pub(super) struct Dealt {
     /// For each request.
     pub(super) each: Vec<Changes>,
+    /// For each request: whether it got nothing although there may be some, beyond what one
+    /// hand-out looks at. It is to ask again.
+    pub(super) more: Vec<bool>,
     pub(super) again: Vec<Again>,
-    /// Lanes that may have more than one hand-out looks at, for those who got nothing: they
-    /// are to ask again, for so many tasks.
-    pub(super) left: Vec<(Lane, u64)>,
 }
 
 /// What one hand-out may hold, so that it passes as one message.
@@ -159,9 +159,14 @@ pub(super) async fn hand_out(
     // would ask again and again.
     let beyond = cut.into_iter().filter(|lane| settings.is_free(lane));
     let full = looked.iter().filter(|look| look.is_cut).map(|look| look.lane.clone());
-    let left = left(requests, &dealt, full.chain(beyond));
+    let left: Vec<Lane> = full.chain(beyond).collect();
+    let got_nothing = requests
+        .iter()
+        .zip(&dealt)
+        .map(|(request, tasks)| tasks.is_empty() && left.iter().any(|lane| serves(request, lane)));
+    let more: Vec<bool> = got_nothing.collect();
     if dealt.iter().all(Vec::is_empty)
-        && let Some(last) = lanes.last().filter(|_| !left.is_empty())
+        && let Some(last) = lanes.last().filter(|_| more.contains(&true))
     {
         // Else the same ones would be looked at again.
         *last_queue = Some(last.queue.clone());
@@ -200,22 +205,7 @@ pub(super) async fn hand_out(
         .filter_map(|lane| headroom.later(&lane).map(|(wait, tasks)| Again { lane, wait, tasks }));
     let again = again.collect();
     transaction.set_rates(&headroom.used()).await?;
-    Ok(Dealt { each, again, left })
-}
-
-/// For how many tasks those requests that got nothing may ask these lanes again.
-fn left(
-    requests: &[&LeaseRequest],
-    dealt: &[Vec<Picked>],
-    lanes: impl Iterator<Item = Lane>,
-) -> Vec<(Lane, u64)> {
-    let unmet = || requests.iter().zip(dealt).filter(|(_, tasks)| tasks.is_empty());
-    let asked = |lane: &Lane| {
-        let requests = unmet().map(|(request, _)| request).filter(|r| serves(r, lane));
-        requests.map(|request| request.max_tasks as u64).sum()
-    };
-    let counted = lanes.map(|lane| (asked(&lane), lane));
-    counted.filter(|(tasks, _)| *tasks > 0).map(|(tasks, lane)| (lane, tasks)).collect()
+    Ok(Dealt { each, more, again })
 }
 
 /// What a look into a lane found.

@@ -131,7 +131,11 @@ pub(super) enum Outcome {
     Created(Result<Vec<Full>, Error>),
     Updated(Result<Full, Error>),
     Reported(Result<Answer, Error>),
-    Leased(Vec<Leased>),
+    /// There may be `more` for whoever got none.
+    Leased {
+        leased: Vec<Leased>,
+        more: bool,
+    },
     More(bool),
     Done(Result<(), Error>),
 }

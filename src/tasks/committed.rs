@@ -30,8 +30,6 @@ pub(super) struct Committed {
     /// Queues that go on.
     pub(super) resumed: Vec<Name>,
     pub(super) again: Vec<Again>,
-    /// Lanes that may have more for those who got nothing.
-    pub(super) left: Vec<(Lane, u64)>,
     pub(super) deadline: Option<Timestamp>,
     /// Of these a runner is to learn at once what is wanted.
     pub(super) steered: Vec<TaskId>,
@@ -50,7 +48,6 @@ pub(super) fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: C
         freed,
         resumed,
         again,
-        left,
         deadline,
         steered,
         _reading,
@@ -62,9 +59,9 @@ pub(super) fn publish(shared: &Arc<Shared>, commands: Vec<Command>, committed: C
     }
     for (reply, leased) in offers {
         // A worker that has gone by now drops it, which gives its tasks back.
-        drop(reply.send(Handout::new(leased, Arc::clone(&shared.queue))));
+        drop(reply.send(Handout::new(leased, false, Arc::clone(&shared.queue))));
     }
-    for (lane, tasks) in wakes.into_iter().map(|due| (due.lane, due.tasks)).chain(left) {
+    for Due { lane, tasks, .. } in wakes {
         shared.waiters.wake(&lane, tasks);
     }
     freed.iter().for_each(|lane| shared.wake_freed(lane));
@@ -94,9 +91,9 @@ fn answer(shared: &Arc<Shared>, command: Command, outcome: Outcome) {
         (Command::MakeDue { reply, .. } | Command::Purge { reply, .. }, Outcome::More(more)) => {
             drop(reply.send(Ok(more)))
         }
-        (Command::Lease { reply, .. }, Outcome::Leased(leased)) => {
+        (Command::Lease { reply, .. }, Outcome::Leased { leased, more }) => {
             // A handout that is dropped on the way gives its tasks back.
-            drop(reply.send(Ok(Handout::new(leased, Arc::clone(&shared.queue)))));
+            drop(reply.send(Ok(Handout::new(leased, more, Arc::clone(&shared.queue)))));
         }
         (command, outcome) => {
             tracing::error!(?outcome, "an outcome of another command");

@@ -183,8 +183,8 @@ async fn settle(writer: &Writer, shared: &Arc<Shared>, xid: &str, mut committed:
     shared.reread.notify_one();
     if stands {
         for outcome in committed.outcomes.drain(..) {
-            if let Outcome::Leased(leased) = outcome {
-                drop(Handout::new(leased, Arc::clone(&shared.queue)));
+            if let Outcome::Leased { leased, more } = outcome {
+                drop(Handout::new(leased, more, Arc::clone(&shared.queue)));
             }
         }
         publish(shared, Vec::new(), committed);
@@ -303,7 +303,7 @@ async fn apply(
     // Those who wait for what is ready now get it in this very transaction.
     let claims = shared.waiters.claim(&wakes);
     let mut offers = Vec::new();
-    let (mut again, mut left) = (Vec::new(), Vec::new());
+    let mut again = Vec::new();
     if !leases.is_empty() || !claims.is_empty() {
         let requests: Vec<&LeaseRequest> = leases
             .iter()
@@ -315,10 +315,10 @@ async fn apply(
         let only = leases.is_empty().then(|| wakes.iter().map(|due| due.lane.clone()).collect());
         let dealt =
             hand_out(transaction, settings, last_queue, fronts, &requests, only, now).await?;
-        (again, left) = (dealt.again, dealt.left);
+        again = dealt.again;
         let mut replies = claims.into_iter().map(|claim| claim.reply);
         let places = leases.iter().map(|(at, _)| Some(*at)).chain(std::iter::repeat(None));
-        for (place, changes) in places.zip(dealt.each) {
+        for (place, (changes, more)) in places.zip(dealt.each.into_iter().zip(dealt.more)) {
             deadline = deadline.into_iter().chain(self::deadline(&changes, now)).min();
             news.extend(
                 changes
@@ -337,7 +337,7 @@ async fn apply(
                 .map(|(before, task)| Leased { task, input: before.input })
                 .collect();
             match place {
-                Some(at) => outcomes[at] = Outcome::Leased(leased),
+                Some(at) => outcomes[at] = Outcome::Leased { leased, more },
                 None => offers.extend(replies.next().map(|reply| (reply, leased))),
             }
         }
@@ -357,7 +357,6 @@ async fn apply(
         freed,
         resumed,
         again,
-        left,
         deadline,
         steered,
         _reading: None,

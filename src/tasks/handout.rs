@@ -15,12 +15,14 @@ use crate::domain::{Finish, Outcome, Report};
 #[derive(Debug)]
 pub(super) struct Handout {
     leased: Vec<Leased>,
+    /// None of them, but there may be some: ask again.
+    pub(super) more: bool,
     queue: Arc<Queue>,
 }
 
 impl Handout {
-    pub(super) const fn new(leased: Vec<Leased>, queue: Arc<Queue>) -> Self {
-        Self { leased, queue }
+    pub(super) const fn new(leased: Vec<Leased>, more: bool, queue: Arc<Queue>) -> Self {
+        Self { leased, more, queue }
     }
 
     /// The tasks, now in the worker's hands.

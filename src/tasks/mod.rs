@@ -216,7 +216,11 @@ impl Tasks {
             waiter.look();
             let asked = request.clone();
             let handout = self.ask(|reply| Command::Lease { request: asked, reply }).await;
-            let leased = handout.inspect_err(|_| waiter.pass_on())?.take();
+            let handout = handout.inspect_err(|_| waiter.pass_on())?;
+            if handout.more {
+                continue;
+            }
+            let leased = handout.take();
             if !leased.is_empty() || Instant::now() >= until {
                 return Ok(leased);
             }
