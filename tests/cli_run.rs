@@ -282,7 +282,7 @@ async fn what_is_ignored_stays_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_are_the_command_s() {
     let server = Server::start().await;
-    let until_told = "trap 'echo interrupted; exit 9' TERM; kill -TERM $PPID; \
+    let until_told = "trap 'echo interrupted; exit 9' INT; kill -INT $PPID; \
                       while :; do sleep 0.02; done";
     // From its first moment on.
     let ran = done(start(&server, &["--id", "a"], &["sh", "-c", until_told])).await;

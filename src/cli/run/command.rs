@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, IsTerminal},
-    pin::pin,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -159,15 +158,8 @@ impl Running {
         };
         let mut passing = passing.fuse();
         let steering = Steering { child, group, stop_grace, wanted, told_to_stop: false };
-        let (status, stopped) = {
-            let mut steering = pin!(steering.until_exit(signals, &exited));
-            loop {
-                tokio::select! {
-                    exit = &mut steering => break exit,
-                    () = &mut passing => {}
-                }
-            }
-        };
+        let exit = steering.until_exit(signals, &exited);
+        let (status, stopped) = until(exit, &mut passing).await;
         if !passing.is_terminated() {
             // Who is told to stop now does not wait for what others write to its output.
             tokio::select! {
@@ -182,14 +174,14 @@ impl Running {
 }
 
 /// Does the second thing beside the first one, and no longer.
-async fn until<T>(first: impl Future<Output = ()>, second: impl Future<Output = T>) {
+pub(super) async fn until<T>(first: impl Future<Output = T>, second: impl Future) -> T {
     let forever = async {
         second.await;
         std::future::pending().await
     };
     tokio::select! {
-        () = first => {}
-        () = forever => {}
+        done = first => done,
+        done = forever => done,
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
 use self::{
-    command::NotStarted,
+    command::{NotStarted, until},
     news::{Told, Wanted},
     signals::Signals,
     teller::Teller,
@@ -90,16 +90,9 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     let name = format!("tasks/{id}");
     let teller = Teller::new(server, name, args.quiet, running.newline());
     let mut telling = pin!(teller.tell(request, telling, wanting).fuse());
-    let ended = {
-        let mut attending = pin!(running.attend(args.stop_grace, &mut signals, &told, wanted));
-        loop {
-            tokio::select! {
-                ended = &mut attending => break ended,
-                // Refused for good, or cancelled: the command goes on to its end.
-                () = &mut telling => {}
-            }
-        }
-    };
+    // Refused for good, or cancelled: the command goes on to its end.
+    let attending = running.attend(args.stop_grace, &mut signals, &told, wanted);
+    let ended = until(attending, &mut telling).await;
     let status = ended.status();
     told.send_modify(|told| told.ended = Some(ended));
     if !telling.is_terminated() {
