@@ -34,6 +34,10 @@ use super::{
 const MIGRATION: i64 = 0x7461_736b_0001;
 /// Connections that read.
 const READERS: u32 = 4;
+/// After so many pages of 4 KiB, SQLite's write-ahead log is moved to the database and begun
+/// again. What is written over and over stays in the caches of the processor: a longer log has
+/// each page written to memory that has long left them.
+const LOG_PAGES: &str = "500";
 /// A write-ahead log longer than this is emptied, whoever reads.
 const WAL_BYTES: u64 = 64 << 20;
 
@@ -302,7 +306,7 @@ impl Place {
                 sqlite
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(SqliteSynchronous::Full)
-                    .pragma("wal_autocheckpoint", "4000")
+                    .pragma("wal_autocheckpoint", LOG_PAGES)
                     .pragma("journal_size_limit", "67108864")
             });
         }
