@@ -59,18 +59,34 @@ struct LaneRow {
     ready_time: i64,
 }
 
-impl Transaction<'_> {
-    /// Tells the other replicas, once this is committed. On PostgreSQL, and at most once
-    /// in a transaction: a notification takes a lock of the whole server at the commit.
-    pub async fn notify(&mut self, notice: &Notice, now: Timestamp) -> Result<(), StoreError> {
-        let last = Last {
+/// What the other replicas are told of a transaction.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// When, which no other one of this replica has: by this it is known.
+    pub(super) time: Timestamp,
+    notice: Vec<u8>,
+}
+
+impl Told {
+    /// The end of a transaction of this replica. Gives the time of the database.
+    pub(super) fn last(self, replica: i64) -> Last {
+        Last {
             sql: "INSERT INTO batches (xid, replica, time, notice) \
                  VALUES (pg_current_xact_id()::text::bigint, $1, $2, $3) \
-                 RETURNING xid, number || ' ' || replica AS told",
-            values: vec![self.writer.replica.into(), now.micros().into(), encoded(notice).into()],
-            columns: &format!("xid::text, {CLOCK}, pg_notify('{CHANNEL}', told)"),
-        };
-        self.send(Some(last)).await
+                 RETURNING number || ' ' || replica AS told",
+            values: vec![replica.into(), self.time.micros().into(), self.notice.into()],
+            columns: format!("{CLOCK}, pg_notify('{CHANNEL}', told)"),
+        }
+    }
+}
+
+impl Transaction<'_> {
+    /// Tells the other replicas, with the commit. On PostgreSQL, and at most once in a
+    /// transaction: a notification takes a lock of the whole server at the commit.
+    pub fn notify(&mut self, notice: &Notice, now: Timestamp) {
+        let time = now.max(self.writer.told.plus(Duration::from_micros(1)));
+        self.writer.told = time;
+        self.told = Some(Told { time, notice: encoded(notice) });
     }
 
     /// Keeps for a while the last states of those of these rows, about to be deleted, that

@@ -21,12 +21,13 @@ use sea_orm_migration::MigratorTrait;
 use tokio::time::sleep;
 
 use super::{
-    Feed, Reader, StoreError, Writer,
+    Feed, Reader, StoreError, Timestamp, Writer,
     clock::DatabaseClock,
     error::said,
     known::Known,
     reads::Reads,
     schema::Migrator,
+    session::Session,
     statements::{TRIED_EVERY, WAITED_FOR, execute, first, in_time, is_postgres, query, within},
 };
 
@@ -142,7 +143,7 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
         }
         Place::Postgres(_) => 0,
     };
-    let db = hold(&writer).await.map_err(failed)?;
+    let (db, session) = hold(&writer).await.map_err(failed)?;
     let embedded = match (&place, lock) {
         (Place::Sqlite(path), Some(lock)) => {
             let checkpoints = tokio::spawn(checkpoints(path.clone(), reader.clone()));
@@ -159,6 +160,7 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
     let writer = Writer {
         pool: writer,
         db,
+        session,
         place,
         next_row,
         numbers: VecDeque::new(),
@@ -166,6 +168,7 @@ pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
         clock: DatabaseClock::default(),
         broken: false,
         replica,
+        told: Timestamp::from_micros(0),
         known,
         knows_due: true,
         _keep: keep,
@@ -317,11 +320,15 @@ impl Place {
 /// Takes the one connection of a pool for as long as it is used. A pool tries each one that
 /// comes back, which takes as long as a statement, before anyone has it again. sea-orm lends
 /// one for a transaction only: this one is over, and ours begin and end by what they send.
-pub(super) async fn hold(pool: &DatabaseConnection) -> Result<DatabaseTransaction, StoreError> {
+pub(super) async fn hold(
+    pool: &DatabaseConnection,
+) -> Result<(DatabaseTransaction, Session), StoreError> {
     in_time(async {
         let held = pool.begin().await?;
         held.execute_unprepared("COMMIT").await?;
-        Ok(held)
+        let session =
+            if is_postgres(pool) { Session::of(&held).await? } else { Session::default() };
+        Ok((held, session))
     })
     .await
 }

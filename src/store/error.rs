@@ -7,7 +7,7 @@ use sea_orm::{
     sqlx::{self, postgres::PgDatabaseError, sqlite::SqliteError},
 };
 
-use crate::domain::Error;
+use crate::domain::{Error, Timestamp};
 
 /// What a statement failed of, by what can be done.
 #[derive(Debug, thiserror::Error)]
@@ -24,11 +24,11 @@ pub enum StoreError {
     /// Not reachable, or it did not answer in time.
     #[error("the database cannot be reached: {0}")]
     Unavailable(String),
-    /// The answer to a COMMIT was lost: it stands, or it does not.
+    /// The answer to a commit was lost: it stands, or it does not.
     #[error("the answer to a commit was lost")]
     Unknown {
-        /// The number of its transaction.
-        xid: String,
+        /// When it was to tell the other replicas of it.
+        told: Timestamp,
     },
     /// Lost a race (deadlock, serialization failure, an id that somebody else
     /// inserted in the meantime): load and apply again.
@@ -72,12 +72,6 @@ impl StoreError {
             Self::Conflict => unavailable("too many writers at once: try again"),
             Self::Nonsense { .. } | Self::Other(_) => Error::Internal,
         }
-    }
-
-    /// Whether the database found a value of ours to be of no use: SQLSTATE 22023.
-    pub(super) fn is_refused(&self) -> bool {
-        let Self::Other(error) = self else { return false };
-        said(error).and_then(sqlx::error::DatabaseError::code).as_deref() == Some("22023")
     }
 
     /// Whether it would hit every command alike (full, gone, read-only, damaged),

@@ -24,6 +24,7 @@ mod reads;
 mod rows;
 mod schema;
 mod script;
+mod session;
 mod state;
 mod statements;
 mod transaction;
@@ -107,6 +108,8 @@ pub struct Writer {
     pool: DatabaseConnection,
     /// The one connection of that pool: see [`connection::hold`].
     db: DatabaseTransaction,
+    /// On PostgreSQL: what others see of it.
+    session: session::Session,
     place: connection::Place,
     /// On an embedded database: the number of the next row.
     next_row: i64,
@@ -120,6 +123,8 @@ pub struct Writer {
     broken: bool,
     /// This process, among those that share the database.
     replica: i64,
+    /// When the others were last told something.
+    told: Timestamp,
     /// On an embedded database: tasks that are in memory, and whether most of those were
     /// there that were picked last.
     known: Option<Arc<known::Known>>,
@@ -279,8 +284,10 @@ pub struct Transaction<'a> {
     begun: bool,
     /// What is yet to be sent.
     script: script::Script,
-    /// On PostgreSQL: its number, to ask what became of it.
-    xid: Option<String>,
+    /// Something was read.
+    reads: bool,
+    /// On PostgreSQL: what is yet to be told to the other replicas.
+    told: Option<batches::Told>,
     /// What it made of tasks that were there; none where it removed them.
     became: known::Became,
     /// On an embedded database: new tasks that are due, by their rows.

@@ -97,7 +97,7 @@ impl Script {
     /// As one query for PostgreSQL, and its values. It gives what is selected of `last`, a part
     /// of its own. The others stand in reverse: of parts that nobody reads, PostgreSQL begins
     /// with the last one, and all are to take their locks in one order.
-    pub(super) fn into_query(self, last: Option<Last<'_>>) -> (String, Vec<Sql>) {
+    pub(super) fn into_query(self, last: Option<Last>) -> (String, Vec<Sql>) {
         let Self { statements, mut values, .. } = self;
         let parts = statements.iter().enumerate().rev();
         let mut parts: Vec<String> = parts.map(|(at, sql)| format!("w{at} AS ({sql})")).collect();
@@ -115,11 +115,11 @@ impl Script {
 
 /// What a query of PostgreSQL ends with.
 #[derive(Debug)]
-pub(super) struct Last<'a> {
+pub(super) struct Last {
     pub(super) sql: &'static str,
     pub(super) values: Vec<Sql>,
     /// What is selected of it.
-    pub(super) columns: &'a str,
+    pub(super) columns: String,
 }
 
 /// What statements for SQLite end with.
@@ -227,7 +227,7 @@ mod tests {
         let other = write(&["b"], "B ($1)", 2);
         assert!(script.fits(&other));
         script.add(other);
-        let last = Last { sql: "L ($1)", values: row(3), columns: "x" };
+        let last = Last { sql: "L ($1)", values: row(3), columns: "x".to_owned() };
         let sql = "WITH w1 AS (B ($2)), w0 AS (A ($1, $1)), last AS (L ($3)) SELECT x FROM last";
         let values = [row(1), row(2), row(3)].concat();
         assert_eq!(script.into_query(Some(last)), (sql.to_owned(), values));

@@ -6,24 +6,21 @@ use std::{collections::BTreeSet, time::Duration};
 use hashbrown::{HashMap, HashSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult, Statement,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, QueryResult, Statement};
 
 use super::{
     Loaded, Name, RememberedRequest, StoreError, Stored, TaskId, Timestamp, Transaction, Wanted,
     Writer,
+    batches::Told,
     connection::{Place, hold},
     payloads::inputs,
     rows::{COLUMNS, from, stored},
-    script::{End, Last, Script, Write},
-    statements::{
-        self, STATEMENT_TIMEOUT, WAITED_FOR, execute, first, in_time, lists, query, within,
-    },
+    script::{End, Script, Write},
+    statements::{CLOCK, STATEMENT_TIMEOUT, WAITED_FOR, execute, first, lists, query, within},
 };
 use crate::clock;
 
-/// How long the callers wait for what became of their COMMIT, and how often it is
+/// How long the callers wait for what became of their commit, and how often it is
 /// asked for.
 const ASKED_FOR: Duration = Duration::from_secs(5);
 const ASKED_EVERY: Duration = Duration::from_millis(250);
@@ -46,7 +43,7 @@ impl Writer {
             self.clock.forget();
             self.numbers.clear();
             let pool = self.place.connect_writer().await?;
-            let db = hold(&pool).await?;
+            let (db, session) = hold(&pool).await?;
             // The state of the old one is unknown: let it go, and do not wait for it.
             let old = std::mem::replace(&mut self.pool, pool);
             drop(tokio::spawn(async move {
@@ -54,13 +51,14 @@ impl Writer {
                     tracing::debug!(%error, "a broken connection was not closed");
                 }
             }));
-            self.db = db;
+            (self.db, self.session) = (db, session);
         }
         self.broken = false;
         Ok(Transaction {
             begun: std::mem::take(&mut self.chained),
             script: Script::new(self.known.is_none()),
-            xid: None,
+            reads: false,
+            told: None,
             became: HashMap::new(),
             created: Vec::new(),
             writer: self,
@@ -82,8 +80,9 @@ impl Transaction<'_> {
 
     /// To read what is there, with all that was written by now.
     pub(super) async fn db(&mut self) -> Result<&DatabaseTransaction, StoreError> {
+        self.reads = true;
         if !self.script.is_empty() {
-            self.send(None).await?;
+            self.send().await?;
         }
         self.connection().await
     }
@@ -123,7 +122,7 @@ impl Transaction<'_> {
     /// Writes, later, with what else is to be written: see [`Script`].
     pub(super) async fn write_rows(&mut self, write: Write<'_>) -> Result<(), StoreError> {
         if !self.script.fits(&write) {
-            self.send(None).await?;
+            self.send().await?;
         }
         self.script.add(write);
         Ok(())
@@ -136,31 +135,34 @@ impl Transaction<'_> {
         values: impl IntoIterator<Item = sea_orm::Value>,
     ) -> Result<u64, StoreError> {
         if !self.postgres() && !self.begun {
-            self.send(None).await?;
+            self.send().await?;
         }
         execute(self.db().await?, sql, values).await
     }
 
-    /// Sends what was not sent yet. `last` is for PostgreSQL, and gives the number of the
-    /// transaction and the time.
-    pub(super) async fn send(&mut self, last: Option<Last<'_>>) -> Result<(), StoreError> {
+    /// Asks PostgreSQL what is no part of this, also before it has begun.
+    pub(super) async fn ask(
+        &mut self,
+        sql: &str,
+        values: impl IntoIterator<Item = sea_orm::Value>,
+    ) -> Result<Vec<QueryResult>, StoreError> {
+        let begun = std::mem::replace(&mut self.begun, true);
+        let rows = query(&self.writer.db, sql, values).await?;
+        self.begun = begun;
+        Ok(rows)
+    }
+
+    /// Sends what was not sent yet.
+    async fn send(&mut self) -> Result<(), StoreError> {
         let script = self.script.take();
         if !self.postgres() {
             let (sql, values) = script.into_statements(self.begun, End::Open);
             self.begun = true;
             return execute(&self.writer.db, &sql, values).await.map(|_| ());
         }
-        let tells = last.is_some();
-        let (sql, values) = script.into_query(last);
-        let asked = Instant::now();
+        let (sql, values) = script.into_query(None);
         // To its end: what was written may fail behind the row.
-        let rows = query(self.connection().await?, &sql, values).await?;
-        if let Some(row) = rows.first().filter(|_| tells) {
-            self.xid = Some(row.try_get_by_index(0)?);
-            let time = row.try_get_by_index(1)?;
-            self.writer.clock.is(Timestamp::from_micros(time), asked);
-        }
-        Ok(())
+        query(self.connection().await?, &sql, values).await.map(|_| ())
     }
 
     /// The time of PostgreSQL, by its own clock where it must be `exact`.
@@ -169,7 +171,10 @@ impl Transaction<'_> {
             return Ok(now);
         }
         let asked = Instant::now();
-        let now = statements::now(self.db().await?).await?;
+        // As BEGIN, this finds out whether the database is there.
+        let sql = format!("SELECT {CLOCK}");
+        let told = first(&within(WAITED_FOR, self.ask(&sql, [])).await?)?;
+        let now = Timestamp::from_micros(told.unwrap_or_default());
         self.writer.clock.is(now, asked);
         Ok(now)
     }
@@ -257,92 +262,110 @@ impl Transaction<'_> {
     }
 
     /// Makes it last. Where the answer is lost, finds out what became of it. With `more`,
-    /// PostgreSQL begins the next one at once, without being asked again.
+    /// PostgreSQL begins the next one with the end of one that has read something.
     ///
     /// # Errors
     ///
     /// `Unknown` where that cannot be found out soon: see [`Writer::became`].
     pub async fn commit(mut self, more: bool) -> Result<(), StoreError> {
-        if self.postgres() && !self.script.is_empty() {
-            self.send(None).await?;
-        }
         let became = std::mem::take(&mut self.became);
         let mut created = std::mem::take(&mut self.created);
         created.retain(|stored| !became.contains_key(&stored.task.id));
         let known = self.writer.known.as_ref();
         let writing = known.map(|known| known.writing(became));
-        let result = if !self.begun && self.script.is_empty() {
-            Ok(())
-        } else if self.postgres() {
-            self.writer.chained = more;
-            let sql = if more { "COMMIT AND CHAIN" } else { "COMMIT" };
-            self.say(sql, STATEMENT_TIMEOUT).await
-        } else {
-            let (sql, values) = self.script.take().into_statements(self.begun, End::Commit);
-            let rest = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
-            self.begun = true;
-            // What is on its way there cannot be called back: only waited for.
-            self.writer.db.execute_raw(rest).await.map(|_| ()).map_err(Into::into)
-        };
-        self.begun &= result.is_err();
-        if let (Some(writing), Ok(())) = (writing, &result) {
+        if self.postgres() {
+            return self.commit_postgres(more).await;
+        }
+        if !self.begun && self.script.is_empty() {
+            return Ok(());
+        }
+        let (sql, values) = self.script.take().into_statements(self.begun, End::Commit);
+        let rest = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+        self.begun = true;
+        // What is on its way there cannot be called back: only waited for.
+        self.writer.db.execute_raw(rest).await?;
+        self.begun = false;
+        if let Some(writing) = writing {
             writing.stands(created);
         }
-        let (Err(StoreError::Unavailable(_)), Some(xid)) = (&result, self.xid.take()) else {
+        Ok(())
+    }
+
+    async fn commit_postgres(&mut self, more: bool) -> Result<(), StoreError> {
+        let told = self.told.take();
+        let time = told.as_ref().map(|told| told.time);
+        // Where nothing was read, one statement is all: it commits by itself.
+        let is_lone = !self.begun;
+        let rest = self.tell(told).await;
+        let result = match rest {
+            Err(error) if !is_lone => {
+                if !error.hits_all() {
+                    self.undo().await?;
+                }
+                return Err(error);
+            }
+            Ok(()) if !is_lone => {
+                // The next one is likely to be as this one.
+                let more = more && self.reads;
+                self.writer.chained = more;
+                let sql = if more { "COMMIT AND CHAIN" } else { "COMMIT" };
+                self.say(sql, STATEMENT_TIMEOUT).await
+            }
+            result => result,
+        };
+        // A lone statement that is refused leaves nothing open.
+        self.begun &= result.as_ref().is_err_and(|error| !is_lone || error.hits_all());
+        let (Err(StoreError::Unavailable(_)), Some(told)) = (&result, time) else {
             return result;
         };
-        match timeout(ASKED_FOR, self.writer.became(&xid)).await {
+        match timeout(ASKED_FOR, self.writer.became(told)).await {
             Ok(true) => Ok(()),
             Ok(false) => result,
-            Err(_) => Err(StoreError::Unknown { xid }),
+            Err(_) => Err(StoreError::Unknown { told }),
         }
     }
 
-    /// Undoes it.
-    pub async fn rollback(mut self) -> Result<(), StoreError> {
+    /// Sends all that is left, with what the other replicas are told.
+    async fn tell(&mut self, told: Option<Told>) -> Result<(), StoreError> {
+        if told.is_none() && self.script.is_empty() {
+            return Ok(());
+        }
+        let tells = told.is_some();
+        let last = told.map(|told| told.last(self.writer.replica));
+        let (sql, values) = self.script.take().into_query(last);
+        self.begun = true;
+        let asked = Instant::now();
+        // To its end: what was written may fail behind the row.
+        let rows = query(&self.writer.db, &sql, values).await?;
+        if tells && let Ok(Some(time)) = first(&rows) {
+            self.writer.clock.is(Timestamp::from_micros(time), asked);
+        }
+        Ok(())
+    }
+
+    async fn undo(&mut self) -> Result<(), StoreError> {
         if self.begun {
             self.say("ROLLBACK", STATEMENT_TIMEOUT).await?;
             self.begun = false;
         }
         Ok(())
     }
+
+    /// Undoes it.
+    pub async fn rollback(mut self) -> Result<(), StoreError> {
+        self.undo().await
+    }
 }
 
 impl Writer {
-    /// Whether the transaction `xid`, whose COMMIT was not answered, stands. Asks until
-    /// the database tells. One that has told others nothing counts as undone: there is
-    /// nothing in it that could not be done again.
-    pub async fn became(&self, xid: &str) -> bool {
+    /// Whether the transaction stands that was to tell the other replicas at `told`, and whose
+    /// last answer was lost. Asks until the database tells.
+    pub async fn became(&self, told: Timestamp) -> bool {
         loop {
-            match self.stands(xid).await {
+            match self.stands(told).await {
                 Ok(Some(stands)) => return stands,
                 Ok(None) | Err(_) => sleep(ASKED_EVERY).await,
             }
         }
-    }
-
-    /// None while it goes on.
-    async fn stands(&self, xid: &str) -> Result<Option<bool>, StoreError> {
-        let db: DatabaseConnection = self.place.connect_writer().await?;
-        let sql = "SELECT pg_xact_status($1::text::xid8)";
-        let status = match query(&db, sql, [xid.into()]).await {
-            Ok(rows) => first::<Option<String>>(&rows)?.flatten(),
-            // After a crash that swallowed it, its number is yet to be given.
-            Err(error) if error.is_refused() => Some("aborted".into()),
-            Err(error) => return Err(error),
-        };
-        let stands = match status.as_deref() {
-            Some("in progress") => None,
-            Some("aborted") => Some(false),
-            // After such a crash another one may have got its number: what it told the
-            // others is its own.
-            _ => {
-                let sql = "SELECT 1 FROM batches WHERE xid = $1::text::bigint AND replica = $2";
-                let told = query(&db, sql, [xid.into(), self.replica.into()]).await?;
-                Some(!told.is_empty())
-            }
-        };
-        in_time(async { Ok(db.close().await?) }).await?;
-        Ok(stands)
     }
 }

@@ -139,7 +139,7 @@ impl Transaction<'_> {
         if self.postgres() {
             if self.writer.numbers.len() < count {
                 let sql = "SELECT nextval('tasks_row') FROM generate_series(1::bigint, $1)";
-                for row in self.query(sql, [(many + NUMBERS).into()]).await? {
+                for row in self.ask(sql, [(many + NUMBERS).into()]).await? {
                     self.writer.numbers.push_back(row.try_get_by_index(0)?);
                 }
             }

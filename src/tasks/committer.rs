@@ -55,7 +55,7 @@ enum Failed {
     Store(StoreError),
     /// It may stand all the same.
     Unknown {
-        xid: String,
+        told: Timestamp,
         committed: Box<Committed>,
     },
     Panicked,
@@ -139,10 +139,10 @@ async fn commit(
     };
     let alone = commands.len() == 1;
     match failure {
-        Failed::Unknown { xid, committed } => {
-            let public = super::logged(&StoreError::Unknown { xid: xid.clone() });
+        Failed::Unknown { told, committed } => {
+            let public = super::logged(&StoreError::Unknown { told });
             commands.into_iter().for_each(|command| command.refuse(public.clone()));
-            settle(writer, shared, &xid, *committed).await;
+            settle(writer, shared, told, *committed).await;
         }
         Failed::Store(error) if alone || error.hits_all() => {
             let public = super::logged(&error);
@@ -166,8 +166,8 @@ async fn commit(
 
 /// Nobody knows yet whether this stands, and until that is known nothing can be built
 /// on it. If it does, all are told but those who asked: they were told to look.
-async fn settle(writer: &Writer, shared: &Arc<Shared>, xid: &str, mut committed: Committed) {
-    let mut became = pin!(writer.became(xid));
+async fn settle(writer: &Writer, shared: &Arc<Shared>, told: Timestamp, mut committed: Committed) {
+    let mut became = pin!(writer.became(told));
     let stands = loop {
         tokio::select! {
             stands = &mut became => break stands,
@@ -212,8 +212,8 @@ async fn attempt(
     };
     match transaction.commit(shared.queue.has_more()).await {
         Ok(()) => Ok(committed),
-        Err(StoreError::Unknown { xid }) => {
-            Err(Failed::Unknown { xid, committed: Box::new(committed) })
+        Err(StoreError::Unknown { told }) => {
+            Err(Failed::Unknown { told, committed: Box::new(committed) })
         }
         Err(error) => Err(error.into()),
     }
@@ -346,7 +346,7 @@ async fn apply(
     if shared.replicated
         && let Some(notice) = notice(settings, &news, departed, &wakes, &freed, &resumed, &steered)
     {
-        transaction.notify(&notice, now).await?;
+        transaction.notify(&notice, now);
     }
     Ok(Committed {
         outcomes,
