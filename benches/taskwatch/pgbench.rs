@@ -12,7 +12,7 @@ use crate::{
     support::{Server, create, postgres::Cluster},
 };
 
-/// Tasks in one transaction.
+/// Tasks in one statement.
 pub(crate) const BATCH: usize = 128;
 
 /// A script for pgbench.
@@ -84,8 +84,8 @@ impl Script {
     }
 }
 
-/// What a session sent from the insertion's BEGIN to its COMMIT, with ids and numbers that
-/// are new each time.
+/// The last insertion, one statement that commits by itself, with ids and numbers that are new
+/// each time.
 fn script(log: &str, ids: &[String]) -> String {
     // Lines as `time [pid] LOG:  execute name: statement` and `… DETAIL:  parameters: …`.
     let field = |line: &str, what: &str| {
@@ -93,68 +93,51 @@ fn script(log: &str, ids: &[String]) -> String {
         let pid = head.split('[').nth(1)?.split(']').next()?.to_owned();
         Some((pid, rest.to_owned()))
     };
-    let inserts = log.lines().filter_map(|line| field(line, "LOG:  execute "));
-    let writer = inserts
-        .filter(|(_, statement)| statement.contains("INSERT INTO tasks"))
-        .map(|(pid, _)| pid)
-        .next_back()
+    let lines: Vec<&str> = log.lines().collect();
+    let (at, writer, sql) = lines
+        .iter()
+        .enumerate()
+        .filter_map(|(at, line)| {
+            let (pid, rest) = field(line, "LOG:  execute ")?;
+            Some((at, pid, rest.split_once(": ")?.1.to_owned()))
+        })
+        .rfind(|(_, _, sql)| sql.contains("INSERT INTO tasks"))
         .expect("the insertion was logged");
-    let mut transaction: Vec<(String, Vec<String>)> = Vec::new();
-    let mut done = Vec::new();
-    for line in log.lines() {
-        if let Some((_, rest)) = field(line, "LOG:  ").filter(|(pid, _)| *pid == writer) {
-            let sql = rest.split_once(": ").map_or("", |(_, sql)| sql).to_owned();
-            let word = sql.split([' ', ';']).next().unwrap_or_default().to_uppercase();
-            if word == "BEGIN" {
-                transaction.clear();
-            }
-            transaction.push((sql, Vec::new()));
-            if word == "COMMIT" && transaction.iter().any(|(sql, _)| sql.contains("INTO tasks")) {
-                done = std::mem::take(&mut transaction);
-            }
-        } else if let Some((_, list)) =
-            field(line, "DETAIL:  parameters: ").filter(|(pid, _)| *pid == writer)
-            && let Some((_, parameters)) = transaction.last_mut()
-        {
-            *parameters = values(&list);
-        }
-    }
-    assert!(done.len() > 2, "a whole transaction was logged");
+    let parameters = lines[at..]
+        .iter()
+        .filter_map(|line| field(line, "DETAIL:  parameters: "))
+        .find(|(pid, _)| *pid == writer)
+        .map(|(_, list)| values(&list))
+        .expect("its parameters were logged");
     let mut text = String::new();
-    for (sql, parameters) in done {
-        // Its numbers come with the rows here, since pgbench would have to read them back.
-        if sql.contains("nextval") {
-            continue;
+    let mut last = 0;
+    for (at, _) in sql.char_indices().filter(|(_, c)| *c == '$') {
+        let digits = sql[at + 1..].find(|c: char| !c.is_ascii_digit());
+        let end = digits.map_or(sql.len(), |digits| at + 1 + digits);
+        let Ok(number) = sql[at + 1..end].parse::<usize>() else { continue };
+        text.push_str(&sql[last..at]);
+        last = end;
+        let value = &parameters[number - 1];
+        match value {
+            // As long as the real ones, and in the order of their making as they are.
+            _ if value.contains(ids[0].as_str()) => write!(
+                text,
+                "(ARRAY(SELECT lpad(to_hex((extract(epoch FROM clock_timestamp()) * \
+                 1000000)::bigint) || lpad(to_hex(pg_backend_pid()), 8, '0') \
+                 || lpad(to_hex(n), 8, '0'), 36, '0') FROM generate_series(1, {BATCH}) n))"
+            )
+            .expect("a text"),
+            // The numbers come with the rows here, since pgbench would have to read them back.
+            _ if number == 1 => write!(
+                text,
+                "(ARRAY(SELECT nextval('tasks_row') FROM generate_series(1, {BATCH})))"
+            )
+            .expect("a text"),
+            _ => text.push_str(value),
         }
-        let is_insertion = sql.contains("INSERT INTO tasks");
-        let mut last = 0;
-        for (at, _) in sql.char_indices().filter(|(_, c)| *c == '$') {
-            let digits = sql[at + 1..].find(|c: char| !c.is_ascii_digit());
-            let end = digits.map_or(sql.len(), |digits| at + 1 + digits);
-            let Ok(number) = sql[at + 1..end].parse::<usize>() else { continue };
-            text.push_str(&sql[last..at]);
-            last = end;
-            let value = &parameters[number - 1];
-            match value {
-                // As long as the real ones, and in the order of their making as they are.
-                _ if value.contains(ids[0].as_str()) => write!(
-                    text,
-                    "(ARRAY(SELECT lpad(to_hex((extract(epoch FROM clock_timestamp()) * \
-                     1000000)::bigint) || lpad(to_hex(pg_backend_pid()), 8, '0') \
-                     || lpad(to_hex(n), 8, '0'), 36, '0') FROM generate_series(1, {BATCH}) n))"
-                )
-                .expect("a text"),
-                _ if is_insertion && number == 1 => write!(
-                    text,
-                    "(ARRAY(SELECT nextval('tasks_row') FROM generate_series(1, {BATCH})))"
-                )
-                .expect("a text"),
-                _ => text.push_str(value),
-            }
-        }
-        text.push_str(&sql[last..]);
-        text.push_str(";\n");
     }
+    text.push_str(&sql[last..]);
+    text.push_str(";\n");
     text
 }
 
