@@ -8,8 +8,11 @@ mod support;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
-use support::db::{Db, on_both};
+use sea_orm::{ConnectionTrait, Database};
+use support::{
+    db::{Db, on_both},
+    postgres::value,
+};
 use taskwatch::{
     domain::{
         self, Context, Direction, Event, Expiry, Filter, Finish, Grant, KindDefaults, Name,
@@ -596,10 +599,8 @@ async fn what_is_new_is_locked_in_one_order() {
     let notice = Notice { changed: vec![name("t")], ..Notice::default() };
     transaction.notify(&notice, now);
     transaction.commit(false).await.expect("committed");
-    let written = "SELECT string_agg(name, ' ' ORDER BY at) FROM written";
-    let written = Statement::from_string(DbBackend::Postgres, written);
-    let row = direct.query_one_raw(written).await.expect("read").expect("a row");
-    let written: String = row.try_get_by_index(0).expect("a text");
+    let written: String =
+        value(&direct, "SELECT string_agg(name, ' ' ORDER BY at) FROM written").await;
     assert_eq!(written, "tasks inputs labels requests kinds");
 }
 

@@ -1,15 +1,18 @@
 //! The database alone: the statements that a server writes a batch of new tasks with, as
 //! PostgreSQL's own log has them, sent by pgbench.
 
-use std::{fmt::Write as _, path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command};
 
-use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, Database};
 use taskwatch::proto::BatchCreateTasksRequest;
 use tempfile::TempDir;
 
 use crate::{
     CONFIG,
-    support::{Server, create, postgres::Cluster},
+    support::{
+        Server, create,
+        postgres::{Cluster, value},
+    },
 };
 
 /// Tasks in one statement.
@@ -26,11 +29,7 @@ impl Script {
     pub(crate) async fn captured(cluster: &Cluster) -> Self {
         let url = cluster.database();
         let database = Database::connect(&url).await.expect("connected");
-        let text = async |sql: &str| -> String {
-            let statement = Statement::from_string(DbBackend::Postgres, sql);
-            let row = database.query_one_raw(statement).await.expect(sql).expect("a row");
-            row.try_get_by_index(0).expect("a text")
-        };
+        let text = async |sql: &str| -> String { value(&database, sql).await };
         let server = Server::with(Some(url.clone()), Some(CONFIG)).await;
         let data = PathBuf::from(text("SHOW data_directory").await);
         let log = data.parent().expect("a folder").join("log");
@@ -118,22 +117,20 @@ fn script(log: &str, ids: &[String]) -> String {
         text.push_str(&sql[last..at]);
         last = end;
         let value = &parameters[number - 1];
-        match value {
+        if value.contains(ids[0].as_str()) {
             // As long as the real ones, and in the order of their making as they are.
-            _ if value.contains(ids[0].as_str()) => write!(
-                text,
+            text.push_str(&format!(
                 "(ARRAY(SELECT lpad(to_hex((extract(epoch FROM clock_timestamp()) * \
                  1000000)::bigint) || lpad(to_hex(pg_backend_pid()), 8, '0') \
                  || lpad(to_hex(n), 8, '0'), 36, '0') FROM generate_series(1, {BATCH}) n))"
-            )
-            .expect("a text"),
+            ));
+        } else if number == 1 {
             // The numbers come with the rows here, since pgbench would have to read them back.
-            _ if number == 1 => write!(
-                text,
+            text.push_str(&format!(
                 "(ARRAY(SELECT nextval('tasks_row') FROM generate_series(1, {BATCH})))"
-            )
-            .expect("a text"),
-            _ => text.push_str(value),
+            ));
+        } else {
+            text.push_str(value);
         }
     }
     text.push_str(&sql[last..]);

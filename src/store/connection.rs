@@ -1,13 +1,6 @@
-//! Opening a database, and the connections to it: one that writes, some that read.
+//! The connections to a database: one that writes, some that read.
 
-use std::{
-    collections::VecDeque,
-    fs::File,
-    path::{Path, PathBuf},
-    str::FromStr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
@@ -17,31 +10,19 @@ use sea_orm::{
         sqlite::{SqliteJournalMode, SqliteSynchronous},
     },
 };
-use sea_orm_migration::MigratorTrait;
-use tokio::time::sleep;
 
 use super::{
-    Feed, Reader, StoreError, Timestamp, Writer,
-    clock::DatabaseClock,
-    error::said,
-    known::Known,
-    reads::Reads,
-    schema::Migrator,
+    StoreError,
     session::Session,
-    statements::{TRIED_EVERY, WAITED_FOR, execute, first, in_time, is_postgres, query, within},
+    statements::{WAITED_FOR, in_time, is_postgres},
 };
 
-/// One replica at a time brings the schema up to date: an advisory lock.
-const MIGRATION: i64 = 0x7461_736b_0001;
 /// Connections that read.
 const READERS: u32 = 4;
 /// After so many pages of 4 KiB, SQLite's write-ahead log is moved to the database and begun
 /// again. What is written over and over stays in the caches of the processor: a longer log has
 /// each page written to memory that has long left them.
 const LOG_PAGES: &str = "500";
-/// A write-ahead log longer than this is emptied, whoever reads.
-const WAL_BYTES: u64 = 64 << 20;
-
 /// Rows that an embedded database reads ahead of who takes them: else it would wait, and be
 /// woken again, some times in each query.
 const ROWS: usize = 1_000;
@@ -77,144 +58,6 @@ pub struct OpenError(pub String);
 pub(super) enum Place {
     Sqlite(PathBuf),
     Postgres(String),
-}
-
-/// What keeps an embedded database to this process: a lock on a file beside it,
-/// held as long as the file is open.
-#[derive(Debug)]
-pub(super) struct Embedded {
-    _lock: File,
-    checkpoints: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Embedded {
-    fn drop(&mut self) {
-        self.checkpoints.abort();
-    }
-}
-
-/// Opens the database and brings its schema up to date.
-///
-/// `url` is `sqlite://PATH` (created where it is missing; refused where another
-/// process has it open) or `postgres://…`.
-///
-/// # Errors
-///
-/// With a message for the operator that names the file or server and the remedy.
-pub async fn open(url: &str) -> Result<(Writer, Reader), OpenError> {
-    let place = Place::from_str(url)?;
-    let what = place.to_string();
-    let failed = |error: StoreError| OpenError(explain(&what, &error));
-    let lock = match &place {
-        Place::Sqlite(path) => Some(lock(path)?),
-        Place::Postgres(_) => None,
-    };
-    let writer = match place.connect_writer().await {
-        Err(StoreError::Unavailable(waited)) => {
-            let why = place.refuses().await.unwrap_or(waited);
-            return Err(failed(StoreError::Unavailable(why)));
-        }
-        writer => writer.map_err(failed)?,
-    };
-    let postgres = is_postgres(&writer);
-    // As long as it takes another replica.
-    while postgres && !locked(&writer, "try_advisory_lock").await.map_err(failed)? {
-        sleep(TRIED_EVERY).await;
-    }
-    Migrator::up(&writer, None).await.map_err(|error| {
-        let text = error.to_string();
-        if text.contains("missing") {
-            OpenError(format!(
-                "{what} was written by a newer version of taskwatch ({text}): use that version"
-            ))
-        } else {
-            failed(error.into())
-        }
-    })?;
-    if postgres && !locked(&writer, "advisory_unlock").await.map_err(failed)? {
-        tracing::warn!("the schema was not locked to the end");
-    }
-    let reader = place.connect_readers().await.map_err(failed)?;
-    let next_row = match &place {
-        Place::Sqlite(_) => {
-            let sql = "SELECT coalesce(max(row), 0) + 1 FROM tasks";
-            let found = query(&writer, sql, []).await.map_err(failed)?;
-            first::<i64>(&found).map_err(failed)?.unwrap_or(1)
-        }
-        Place::Postgres(_) => 0,
-    };
-    let (db, session) = hold(&writer).await.map_err(failed)?;
-    let embedded = match (&place, lock) {
-        (Place::Sqlite(path), Some(lock)) => {
-            let checkpoints = tokio::spawn(checkpoints(path.clone(), reader.clone()));
-            Some(Arc::new(Embedded { _lock: lock, checkpoints }))
-        }
-        _ => None,
-    };
-    // Where nobody else can write, what is known stays true.
-    let known = embedded.is_some().then(Arc::<Known>::default);
-    let reads = Arc::new(Reads::of(&reader, known.clone()));
-    let reader = Reader { db: reader, embedded, reads };
-    let keep = reader.clone();
-    let replica = rand::random();
-    let writer = Writer {
-        pool: writer,
-        db,
-        session,
-        place,
-        next_row,
-        numbers: VecDeque::new(),
-        chained: false,
-        clock: DatabaseClock::default(),
-        broken: false,
-        replica,
-        told: Timestamp::from_micros(0),
-        known,
-        knows_due: true,
-        _keep: keep,
-    };
-    Ok((writer, reader))
-}
-
-/// Takes the lock on the schema or lets it go; whether that was to be had.
-async fn locked(writer: &DatabaseConnection, how: &str) -> Result<bool, StoreError> {
-    let sql = format!("SELECT pg_{how}({MIGRATION})");
-    Ok(first(&query(writer, &sql, []).await?)?.unwrap_or(false))
-}
-
-impl Writer {
-    /// Writes no more. All of an embedded database is in its one file then.
-    ///
-    /// # Errors
-    ///
-    /// Where the disk does not take it: it is beside that file still, and lost nowhere.
-    pub async fn close(self) -> Result<(), StoreError> {
-        if self.known.is_some() {
-            query(&self.db, "PRAGMA wal_checkpoint(TRUNCATE)", []).await?;
-        }
-        if self.known.is_none() && !self.broken {
-            // sqlx rolls back what it takes to be open, see `hold`: PostgreSQL would warn of that.
-            let begun =
-                within(WAITED_FOR, async { Ok(self.db.execute_unprepared("BEGIN").await?) });
-            if let Err(error) = begun.await {
-                tracing::debug!(%error, "the database has gone");
-            }
-        }
-        Ok(())
-    }
-
-    /// What other replicas commit; none where there can be no others.
-    ///
-    /// # Errors
-    ///
-    /// Where the database cannot be reached.
-    pub async fn feed(&self) -> Result<Option<Feed>, StoreError> {
-        let Place::Postgres(_) = &self.place else { return Ok(None) };
-        let mut options = self.place.options(true);
-        options.max_connections(2).min_connections(0).connect_lazy(true);
-        let place = self.place.clone();
-        Ok(Some(Feed::new(connected(options).await?, place, self.replica)))
-    }
 }
 
 impl FromStr for Place {
@@ -258,15 +101,22 @@ impl Place {
     }
 
     /// Why PostgreSQL takes no connection, which a pool that waits for one does not tell.
-    async fn refuses(&self) -> Option<String> {
+    pub(super) async fn refuses(&self) -> Option<String> {
         let Self::Postgres(url) = self else { return None };
         let tried = in_time(async { Ok(PgConnection::connect(url).await.err()) }).await;
         Some(format!("{}: start it, or name another one", tried.ok()??))
     }
 
-    async fn connect_readers(&self) -> Result<DatabaseConnection, StoreError> {
+    pub(super) async fn connect_readers(&self) -> Result<DatabaseConnection, StoreError> {
         let mut options = self.options(true);
         options.max_connections(READERS).min_connections(1);
+        connected(options).await
+    }
+
+    /// For what other replicas commit.
+    pub(super) async fn connect_feed(&self) -> Result<DatabaseConnection, StoreError> {
+        let mut options = self.options(true);
+        options.max_connections(2).min_connections(0).connect_lazy(true);
         connected(options).await
     }
 
@@ -335,75 +185,4 @@ pub(super) async fn hold(
 
 async fn connected(options: ConnectOptions) -> Result<DatabaseConnection, StoreError> {
     in_time(async { Ok(Database::connect(options).await?) }).await
-}
-
-/// Takes the lock that keeps other processes out.
-fn lock(path: &Path) -> Result<File, OpenError> {
-    if path.is_dir() {
-        return Err(OpenError(format!(
-            "{} is a folder: give the path of a file in it",
-            path.display()
-        )));
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(OpenError(format!(
-            "{}: there is no folder {}: create it first",
-            path.display(),
-            folder.display()
-        )));
-    }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
-    let beside = PathBuf::from(beside);
-    let file = File::options().create(true).truncate(false).write(true).open(&beside).map_err(
-        |error| {
-            OpenError(format!(
-                "{} cannot be opened ({error}): the folder of the database must be writable",
-                beside.display()
-            ))
-        },
-    )?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError(format!(
-            "{} is open in another process: stop that one, or name another file with --database",
-            path.display()
-        ))),
-        Err(std::fs::TryLockError::Error(error)) => Err(OpenError(format!(
-            "{} cannot be locked ({error}): the file system must support locks",
-            beside.display()
-        ))),
-    }
-}
-
-fn explain(what: &str, error: &StoreError) -> String {
-    match error {
-        StoreError::Full(_) => format!("{what}: the disk is full: free some room on it"),
-        StoreError::ReadOnly(_) => format!("{what} cannot be written: change its permissions"),
-        StoreError::Corrupt(_) => {
-            format!("{what} is damaged, or no database: restore it from a backup")
-        }
-        StoreError::Unavailable(why) => format!("{what} cannot be opened: {why}"),
-        StoreError::Unknown { .. } => format!("{what}: {error}"),
-        StoreError::Conflict => format!("{what}: another process is preparing it: try again"),
-        StoreError::Nonsense { .. } => format!("{what}: {error}"),
-        StoreError::Other(inner) => {
-            let why = said(inner).map_or_else(|| inner.to_string(), |said| said.message().into());
-            format!("{what} cannot be opened: {why}")
-        }
-    }
-}
-
-/// Empties the write-ahead log where long reads have let it grow.
-async fn checkpoints(path: PathBuf, reader: DatabaseConnection) {
-    let mut log = path.clone().into_os_string();
-    log.push("-wal");
-    loop {
-        sleep(Duration::from_secs(5)).await;
-        let long = tokio::fs::metadata(&log).await.is_ok_and(|file| file.len() > WAL_BYTES);
-        if long && let Err(error) = execute(&reader, "PRAGMA wal_checkpoint(RESTART)", []).await {
-            tracing::warn!(%error, "the write-ahead log could not be emptied");
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use sea_orm::{DatabaseConnection, sqlx::postgres::PgListener};
 
 use super::{
-    Notice, Reader, StoreError, Stored, TaskId, Timestamp,
+    Notice, Reader, StoreError, Stored, TaskId, Timestamp, Writer,
     batches::{CHANNEL, KEPT, decoded},
     connection::Place,
     reads::Reads,
@@ -50,12 +50,22 @@ pub struct Ear {
     replica: i64,
 }
 
-impl Feed {
-    pub(super) fn new(db: DatabaseConnection, place: Place, replica: i64) -> Self {
+impl Writer {
+    /// What other replicas commit; none where there can be no others.
+    ///
+    /// # Errors
+    ///
+    /// Where the database cannot be reached.
+    pub async fn feed(&self) -> Result<Option<Feed>, StoreError> {
+        let Place::Postgres(_) = &self.place else { return Ok(None) };
+        let db = self.place.connect_feed().await?;
         let reads = Arc::new(Reads::of(&db, None));
-        Self { reader: Reader { db, embedded: None, reads }, place, replica }
+        let reader = Reader { db, embedded: None, reads };
+        Ok(Some(Feed { reader, place: self.place.clone(), replica: self.replica }))
     }
+}
 
+impl Feed {
     fn db(&self) -> &DatabaseConnection {
         &self.reader.db
     }

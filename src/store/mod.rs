@@ -15,6 +15,7 @@ mod feed;
 mod filter;
 mod known;
 mod list;
+mod open;
 mod parts;
 mod payloads;
 mod pick;
@@ -36,9 +37,10 @@ use hashbrown::{HashMap, HashSet};
 
 pub use attempts::AttemptPage;
 pub use census::{Census, Count};
-pub use connection::{OpenError, open};
+pub use connection::OpenError;
 pub use error::StoreError;
 pub use feed::{Ear, Feed, Heard, Mark};
+pub use open::open;
 pub use purge::Purged;
 use sea_orm::{DatabaseConnection, DatabaseTransaction};
 
@@ -61,7 +63,7 @@ pub struct Stored {
 #[derive(Clone, Debug)]
 pub struct Reader {
     db: DatabaseConnection,
-    embedded: Option<Arc<connection::Embedded>>,
+    embedded: Option<Arc<open::Embedded>>,
     reads: Arc<reads::Reads>,
 }
 

@@ -1,12 +1,17 @@
 //! What became of a transaction of PostgreSQL whose last answer was lost.
 
+use std::time::Duration;
+
 use sea_orm::ConnectionTrait;
+use tokio::time::sleep;
 
 use super::{
     StoreError, Timestamp, Writer,
     statements::{first, in_time, query},
 };
 
+/// How often it is asked for.
+const ASKED_EVERY: Duration = Duration::from_millis(250);
 /// When a session began, in microseconds: another one may have its number later.
 const SINCE: &str = "(extract(epoch FROM backend_start) * 1000000)::bigint";
 
@@ -48,10 +53,20 @@ impl Session {
 }
 
 impl Writer {
-    /// Whether the transaction stands that was to tell the others at `told`, and whose last
-    /// answer was lost. None while that is not known. One that has told others nothing counts
-    /// as undone: there is nothing in it that could not be done again.
-    pub(super) async fn stands(&self, told: Timestamp) -> Result<Option<bool>, StoreError> {
+    /// Whether the transaction stands that was to tell the other replicas at `told`, and whose
+    /// last answer was lost. Asks until the database tells. One that has told others nothing
+    /// counts as undone: there is nothing in it that could not be done again.
+    pub async fn became(&self, told: Timestamp) -> bool {
+        loop {
+            match self.stands(told).await {
+                Ok(Some(stands)) => return stands,
+                Ok(None) | Err(_) => sleep(ASKED_EVERY).await,
+            }
+        }
+    }
+
+    /// None while that is not known.
+    async fn stands(&self, told: Timestamp) -> Result<Option<bool>, StoreError> {
         let db = self.place.connect_writer().await?;
         let mut stands = None;
         if self.session.is_over(&db).await? {

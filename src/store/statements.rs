@@ -24,6 +24,18 @@ pub(super) async fn in_time<T>(
     within(STATEMENT_TIMEOUT, call).await
 }
 
+/// Makes a call on the connection of a transaction that is no part of it, also before it has
+/// `begun`. It counts as begun where the call fails or is given up: nobody knows what is open.
+pub(super) async fn aside<T>(
+    begun: &mut bool,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let before = std::mem::replace(begun, true);
+    let got = call.await?;
+    *begun = before;
+    Ok(got)
+}
+
 /// Runs a call to the database for so long at most.
 pub(super) async fn within<T>(
     limit: Duration,

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use hashbrown::{HashMap, HashSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, QueryResult, Statement};
 
@@ -16,14 +16,14 @@ use super::{
     payloads::inputs,
     rows::{COLUMNS, from, stored},
     script::{End, Script, Write},
-    statements::{CLOCK, STATEMENT_TIMEOUT, WAITED_FOR, execute, first, lists, query, within},
+    statements::{
+        self, STATEMENT_TIMEOUT, WAITED_FOR, aside, execute, first, lists, query, within,
+    },
 };
 use crate::clock;
 
-/// How long the callers wait for what became of their commit, and how often it is
-/// asked for.
+/// How long the callers wait for what became of their commit.
 const ASKED_FOR: Duration = Duration::from_secs(5);
-const ASKED_EVERY: Duration = Duration::from_millis(250);
 
 impl Writer {
     /// Begins a transaction that will write. Rolled back where it is dropped.
@@ -140,18 +140,6 @@ impl Transaction<'_> {
         execute(self.db().await?, sql, values).await
     }
 
-    /// Asks PostgreSQL what is no part of this, also before it has begun.
-    pub(super) async fn ask(
-        &mut self,
-        sql: &str,
-        values: impl IntoIterator<Item = sea_orm::Value>,
-    ) -> Result<Vec<QueryResult>, StoreError> {
-        let begun = std::mem::replace(&mut self.begun, true);
-        let rows = query(&self.writer.db, sql, values).await?;
-        self.begun = begun;
-        Ok(rows)
-    }
-
     /// Sends what was not sent yet.
     async fn send(&mut self) -> Result<(), StoreError> {
         let script = self.script.take();
@@ -172,9 +160,8 @@ impl Transaction<'_> {
         }
         let asked = Instant::now();
         // As BEGIN, this finds out whether the database is there.
-        let sql = format!("SELECT {CLOCK}");
-        let told = first(&within(WAITED_FOR, self.ask(&sql, [])).await?)?;
-        let now = Timestamp::from_micros(told.unwrap_or_default());
+        let now = within(WAITED_FOR, statements::now(&self.writer.db));
+        let now = aside(&mut self.begun, now).await?;
         self.writer.clock.is(now, asked);
         Ok(now)
     }
@@ -268,14 +255,14 @@ impl Transaction<'_> {
     ///
     /// `Unknown` where that cannot be found out soon: see [`Writer::became`].
     pub async fn commit(mut self, more: bool) -> Result<(), StoreError> {
+        if self.postgres() {
+            return self.commit_postgres(more).await;
+        }
         let became = std::mem::take(&mut self.became);
         let mut created = std::mem::take(&mut self.created);
         created.retain(|stored| !became.contains_key(&stored.task.id));
         let known = self.writer.known.as_ref();
         let writing = known.map(|known| known.writing(became));
-        if self.postgres() {
-            return self.commit_postgres(more).await;
-        }
         if !self.begun && self.script.is_empty() {
             return Ok(());
         }
@@ -296,25 +283,24 @@ impl Transaction<'_> {
         let time = told.as_ref().map(|told| told.time);
         // Where nothing was read, one statement is all: it commits by itself.
         let is_lone = !self.begun;
-        let rest = self.tell(told).await;
-        let result = match rest {
-            Err(error) if !is_lone => {
+        let mut result = self.tell(told).await;
+        if is_lone {
+            // One that is refused leaves nothing open.
+            self.begun &= result.as_ref().is_err_and(StoreError::hits_all);
+        } else {
+            if let Err(error) = result {
                 if !error.hits_all() {
                     self.undo().await?;
                 }
                 return Err(error);
             }
-            Ok(()) if !is_lone => {
-                // The next one is likely to be as this one.
-                let more = more && self.reads;
-                self.writer.chained = more;
-                let sql = if more { "COMMIT AND CHAIN" } else { "COMMIT" };
-                self.say(sql, STATEMENT_TIMEOUT).await
-            }
-            result => result,
-        };
-        // A lone statement that is refused leaves nothing open.
-        self.begun &= result.as_ref().is_err_and(|error| !is_lone || error.hits_all());
+            // The next one is likely to be as this one.
+            let more = more && self.reads;
+            self.writer.chained = more;
+            let sql = if more { "COMMIT AND CHAIN" } else { "COMMIT" };
+            result = self.say(sql, STATEMENT_TIMEOUT).await;
+            self.begun = result.is_err();
+        }
         let (Err(StoreError::Unavailable(_)), Some(told)) = (&result, time) else {
             return result;
         };
@@ -354,18 +340,5 @@ impl Transaction<'_> {
     /// Undoes it.
     pub async fn rollback(mut self) -> Result<(), StoreError> {
         self.undo().await
-    }
-}
-
-impl Writer {
-    /// Whether the transaction stands that was to tell the other replicas at `told`, and whose
-    /// last answer was lost. Asks until the database tells.
-    pub async fn became(&self, told: Timestamp) -> bool {
-        loop {
-            match self.stands(told).await {
-                Ok(Some(stands)) => return stands,
-                Ok(None) | Err(_) => sleep(ASKED_EVERY).await,
-            }
-        }
     }
 }

@@ -8,6 +8,7 @@ use super::{
     dml::Row,
     rows::{due, labels_sql, object_sql, progress_sql, span_sql, time_sql},
     state::{States, Update, phase},
+    statements::{aside, query},
 };
 use crate::domain::Lease;
 
@@ -139,7 +140,8 @@ impl Transaction<'_> {
         if self.postgres() {
             if self.writer.numbers.len() < count {
                 let sql = "SELECT nextval('tasks_row') FROM generate_series(1::bigint, $1)";
-                for row in self.ask(sql, [(many + NUMBERS).into()]).await? {
+                let rows = query(&self.writer.db, sql, [(many + NUMBERS).into()]);
+                for row in aside(&mut self.begun, rows).await? {
                     self.writer.numbers.push_back(row.try_get_by_index(0)?);
                 }
             }

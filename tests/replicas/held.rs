@@ -1,9 +1,7 @@
 //! A transaction that somebody holds open keeps PostgreSQL from clearing away what is over.
 //! Hand-outs do not go through all of that each time, and miss nothing for it.
 
-use sea_orm::{
-    ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement, TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, Database, TransactionTrait};
 use serde_json::json;
 use taskwatch::proto::{
     CreateTaskRequest, FinishTasksRequest, Lease, LeaseTasksRequest, Queue, Task,
@@ -13,18 +11,12 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     replica,
-    support::{self, Client, PATIENCE, Server, create},
+    support::{self, Client, PATIENCE, Server, create, postgres::value},
 };
 
 /// Entries in the index of what is due that stand for nothing any more.
 const OVER: i64 = 50_000;
 const CONFIG: &str = "[runner]\nconcurrency = 0\n[kinds]\naccept_unknown = true\n";
-
-async fn number(database: &DatabaseConnection, sql: &str) -> i64 {
-    let statement = Statement::from_string(DbBackend::Postgres, sql);
-    let row = database.query_one_raw(statement).await.expect("asked").expect("a row");
-    row.try_get_by_index(0).expect("a number")
-}
 
 async fn lease(server: &Server, max_tasks: i32) -> Vec<Lease> {
     let mut worker = WorkerServiceClient::connect(server.url()).await.unwrap();
@@ -140,7 +132,7 @@ async fn what_is_over_is_not_gone_through_and_nothing_is_missed() {
     // A session tells its numbers when it has been idle for a while.
     sleep(std::time::Duration::from_secs(2)).await;
     let handed_out = expected.len() as i64;
-    let gone_through = number(&database, read).await;
+    let gone_through: i64 = value(&database, read).await;
     assert!(
         gone_through < handed_out * OVER / 3,
         "{gone_through} entries were gone through for {handed_out} tasks"

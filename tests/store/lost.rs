@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
+use sea_orm::Database;
 use taskwatch::store::{self, Changes, Notice, StoreError, Wanted, Writer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,7 +11,10 @@ use tokio::{
     sync::Notify,
 };
 
-use super::{created, name, new_task, support::db::Db};
+use super::{
+    created, name, new_task,
+    support::{db::Db, postgres::value},
+};
 
 /// What happens next on a way.
 #[derive(Clone, Copy)]
@@ -141,10 +144,7 @@ async fn told_apart(reads: bool, lost: &'static [u8], late: &'static [u8]) {
     wire.arrived.notified().await;
 
     assert!(create(&mut writer, "after", reads).await, "on a new connection");
-    let all = "SELECT string_agg(id, ' ' ORDER BY row) FROM tasks";
-    let all = Statement::from_string(DbBackend::Postgres, all);
-    let row = direct.query_one_raw(all).await.expect("read").expect("a row");
-    let all: String = row.try_get_by_index(0).expect("a text");
+    let all: String = value(&direct, "SELECT string_agg(id, ' ' ORDER BY row) FROM tasks").await;
     assert_eq!(all, "before stands between after");
 }
 

@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use sea_orm::{ConnectionTrait, Database};
+use sea_orm::{ConnectionTrait, Database, DbBackend, Statement, TryGetable};
 use tempfile::TempDir;
 use tokio::runtime;
 
@@ -165,4 +165,11 @@ fn run(command: &mut Command) {
     // No pipe for its output: the server that pg_ctl starts would hold it open.
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("it starts");
     assert!(status.success(), "{command:?}: {status}");
+}
+
+/// What a query gives first.
+pub async fn value<T: TryGetable>(database: &impl ConnectionTrait, sql: &str) -> T {
+    let statement = Statement::from_string(DbBackend::Postgres, sql);
+    let row = database.query_one_raw(statement).await.expect(sql).expect("a row");
+    row.try_get_by_index(0).expect(sql)
 }
