@@ -63,7 +63,8 @@ use exit::{Exit, Fault};
     version,
     after_help = "Begin with:\n  taskwatch demo\n\n\
         Exit status: 0 done (the task SUCCEEDED), 1 failed, 2 wrong usage or configuration,\n\
-        3 the task was CANCELLED, 4 the server cannot be reached; of run, the command's own.",
+        3 the task was CANCELLED, 4 the server or its database cannot be reached;\n\
+        of run, the command's own.",
     max_term_width = 100
 )]
 struct Cli {

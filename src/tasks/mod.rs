@@ -363,12 +363,17 @@ fn draining() -> Error {
 }
 
 /// What the caller is told of a fault of the store; the chain goes to the log.
-fn logged(error: &StoreError) -> Error {
-    let public = error.public();
+fn logged(store: &StoreError) -> Error {
+    let public = store.public();
     let chain: Vec<String> =
-        std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
+        std::iter::successors(Some(store as &dyn std::error::Error), |error| error.source())
             .map(ToString::to_string)
             .collect();
-    tracing::error!(error = %chain.join(": "), "the database refused");
+    let error = chain.join(": ");
+    if matches!(store, StoreError::Unavailable(_)) {
+        tracing::warn!(%error, "callers are told to try again");
+    } else {
+        tracing::error!(%error, "the database refused");
+    }
     public
 }
