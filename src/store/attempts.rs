@@ -1,10 +1,9 @@
 //! Leases that have ended, of which each task keeps the newest.
 
-use sea_orm::Value as Sql;
-
 use super::{
     Changes, Name, Reader, StoreError, Timestamp, Transaction,
-    rows::{failure_from, failure_sql, state_sql},
+    cells::Cell,
+    rows::failure_from,
     statements::{lists, read},
 };
 use crate::domain::{ATTEMPTS_KEPT, Attempt, AttemptEnd, State, TaskId};
@@ -23,7 +22,7 @@ impl Transaction<'_> {
     /// where there are too many.
     pub(super) async fn add_attempts(&mut self, changes: &Changes) -> Result<(), StoreError> {
         let ended = changes.attempts.iter().filter_map(|(row, attempt)| values(*row, attempt));
-        self.write_each("attempts", ended.collect(), |rows, columns| {
+        self.write_each("attempts", &ended.collect(), |rows, columns| {
             let columns: Vec<&str> =
                 columns.iter().map(|column| column.as_deref().unwrap_or("NULL")).collect();
             format!(
@@ -53,17 +52,17 @@ impl Transaction<'_> {
     }
 }
 
-fn values(row: i64, attempt: &Attempt) -> Option<Vec<Sql>> {
+fn values(row: i64, attempt: &Attempt) -> Option<[Cell<'_>; 7]> {
     let Attempt { number, worker, start_time, end } = attempt;
     let AttemptEnd { time, state, error } = end.as_ref()?;
-    Some(vec![
+    Some([
         row.into(),
         i64::from(*number).into(),
-        worker.as_ref().map(ToString::to_string).into(),
+        Cell::Text(worker.as_deref()),
         start_time.micros().into(),
         time.micros().into(),
-        state_sql(*state).into(),
-        failure_sql(error.as_ref()),
+        (*state).into(),
+        Cell::Failure(error.as_ref()),
     ])
 }
 

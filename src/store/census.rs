@@ -125,7 +125,7 @@ impl Transaction<'_> {
         &mut self,
         used: &BTreeMap<String, Timestamp>,
     ) -> Result<(), StoreError> {
-        let rows = used.iter().map(|(name, time)| vec![name.as_str().into(), time.micros().into()]);
-        self.upsert("rates", ["name", "used"], rows.collect()).await
+        let rows = used.iter().map(|(name, time)| [name.as_str().into(), time.micros().into()]);
+        self.upsert("rates", ["name", "used"], &rows.collect()).await
     }
 }

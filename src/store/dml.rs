@@ -6,11 +6,9 @@ use sea_orm::Value as Sql;
 use super::{
     StoreError, Transaction,
     script::Write,
-    statements::{Rows, lists, tables},
+    statements::lists,
+    table::{Rows, Table},
 };
-
-/// One row of values for a statement of many.
-pub(super) type Row = Vec<Sql>;
 
 impl Transaction<'_> {
     /// Inserts rows; `Conflict` where one of them is somebody else's already.
@@ -18,7 +16,7 @@ impl Transaction<'_> {
         &mut self,
         table: &'static str,
         columns: &[&str],
-        rows: Vec<Row>,
+        rows: &Table<'_>,
     ) -> Result<(), StoreError> {
         self.insert_or(table, columns, rows, "").await
     }
@@ -28,7 +26,7 @@ impl Transaction<'_> {
         &mut self,
         table: &'static str,
         [key, value]: [&str; 2],
-        rows: Vec<Row>,
+        rows: &Table<'_>,
     ) -> Result<(), StoreError> {
         let set = format!("ON CONFLICT ({key}) DO UPDATE SET {value} = excluded.{value}");
         self.insert_or(table, &[key, value], rows, &set).await
@@ -38,7 +36,7 @@ impl Transaction<'_> {
         &mut self,
         table: &'static str,
         columns: &[&str],
-        rows: Vec<Row>,
+        rows: &Table<'_>,
         conflict: &str,
     ) -> Result<(), StoreError> {
         self.write_each(table, rows, |rows, given| {
@@ -59,7 +57,7 @@ impl Transaction<'_> {
         &mut self,
         table: &'static str,
         columns: &[&str],
-        rows: Vec<Row>,
+        rows: &Table<'_>,
     ) -> Result<(), StoreError> {
         // Said twice, so that PostgreSQL looks for these rows alone, whatever it believes of a
         // table that was empty when it last heard of it.
@@ -84,10 +82,10 @@ impl Transaction<'_> {
     pub(super) async fn write_each(
         &mut self,
         table: &'static str,
-        rows: Vec<Row>,
+        rows: &Table<'_>,
         sql: impl Fn(&str, &[Option<String>]) -> String,
     ) -> Result<(), StoreError> {
-        for Rows { table: given, columns, values, shared, rows } in tables(self.postgres(), rows) {
+        for Rows { table: given, columns, values, shared, rows } in rows.pieces(self.postgres()) {
             let (tables, sql) = (&[table], sql(&given, &columns));
             self.write_rows(Write { tables, sql, values, shared, rows }).await?;
         }

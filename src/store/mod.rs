@@ -6,6 +6,7 @@
 
 mod attempts;
 mod batches;
+mod cells;
 mod census;
 mod clock;
 mod connection;
@@ -28,6 +29,7 @@ mod script;
 mod session;
 mod state;
 mod statements;
+mod table;
 mod transaction;
 mod write;
 

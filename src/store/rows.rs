@@ -2,13 +2,14 @@
 //! not a panic.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use prost::Message;
 use sea_orm::{
-    DbErr, QueryResult, RuntimeErr, Value as Sql,
+    DbErr, QueryResult, RuntimeErr,
     sqlx::{Decode, Postgres, Row, Sqlite, Type},
 };
 
@@ -66,7 +67,7 @@ struct DetailRow {
 #[derive(Clone, PartialEq, Message)]
 struct LabelsRow {
     #[prost(btree_map = "string, string", tag = "1")]
-    labels: std::collections::BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
 }
 
 /// What is read of a task, in the order in which [`stored`] takes it. `t` is the
@@ -287,26 +288,23 @@ fn progress_from(bytes: &[u8]) -> Option<Progress> {
     })
 }
 
-/// Progress as bytes, or NULL.
-pub(super) fn progress_sql(progress: Option<&Progress>) -> Sql {
-    let row = progress.map(|progress| {
-        let Progress { report, update_time, estimated_end_time, pace } = progress.clone();
-        let ProgressReport { percent, message, completed_units, total_units, unit, details } =
-            report;
-        ProgressRow {
-            percent,
-            message,
-            completed_units,
-            total_units,
-            unit,
-            details: details.map(|details| details.encoded().clone()),
-            update_time: update_time.micros(),
-            estimated_end_time: estimated_end_time.map(Timestamp::micros),
-            pace_time: pace.map(|pace| pace.time.micros()),
-            pace_percent: pace.map_or(0.0, |pace| pace.percent),
-        }
-    });
-    row.map(|row| row.encode_to_vec()).into()
+/// Progress as bytes.
+pub(super) fn progress_sql(progress: &Progress) -> Vec<u8> {
+    let Progress { report, update_time, estimated_end_time, pace } = progress.clone();
+    let ProgressReport { percent, message, completed_units, total_units, unit, details } = report;
+    let row = ProgressRow {
+        percent,
+        message,
+        completed_units,
+        total_units,
+        unit,
+        details: details.map(|details| details.encoded().clone()),
+        update_time: update_time.micros(),
+        estimated_end_time: estimated_end_time.map(Timestamp::micros),
+        pace_time: pace.map(|pace| pace.time.micros()),
+        pace_percent: pace.map_or(0.0, |pace| pace.percent),
+    };
+    row.encode_to_vec()
 }
 
 pub(super) fn failure_from(bytes: &[u8]) -> Option<Failure> {
@@ -318,46 +316,28 @@ pub(super) fn failure_from(bytes: &[u8]) -> Option<Failure> {
     Some(Failure { code: Code::new(code), message, details })
 }
 
-/// An error as bytes, or NULL.
-pub(super) fn failure_sql(failure: Option<&Failure>) -> Sql {
-    let row = failure.map(|Failure { code, message, details }| FailureRow {
+/// An error as bytes.
+pub(super) fn failure_sql(Failure { code, message, details }: &Failure) -> Vec<u8> {
+    let detail = |Detail { type_url, value }: &Detail| DetailRow {
+        type_url: type_url.clone(),
+        value: value.clone(),
+    };
+    let row = FailureRow {
         code: code.number(),
         message: message.clone(),
-        details: details
-            .iter()
-            .map(|Detail { type_url, value }| DetailRow {
-                type_url: type_url.clone(),
-                value: value.clone(),
-            })
-            .collect(),
-    });
-    row.map(|row| row.encode_to_vec()).into()
+        details: details.iter().map(detail).collect(),
+    };
+    row.encode_to_vec()
 }
 
-/// Labels as bytes; NULL where there are none.
-pub(super) fn labels_sql(task: &Task) -> Sql {
-    let row = (!task.labels.is_empty()).then(|| LabelsRow { labels: (*task.labels).clone() });
-    row.map(|row| row.encode_to_vec()).into()
-}
-
-/// A payload as bytes, or NULL.
-pub(super) fn object_sql(object: Option<&Object>) -> Sql {
-    object.map(|object| object.encoded().to_vec()).into()
+/// Labels as bytes.
+pub(super) fn labels_sql(labels: &BTreeMap<String, String>) -> Vec<u8> {
+    LabelsRow { labels: labels.clone() }.encode_to_vec()
 }
 
 /// The column is SMALLINT: a wider parameter would pass its index by.
 pub(super) fn state_sql(state: State) -> i16 {
     i16::try_from(state.number()).unwrap_or_default()
-}
-
-/// A time, or NULL.
-pub(super) fn time_sql(time: Option<Timestamp>) -> Sql {
-    time.map(Timestamp::micros).into()
-}
-
-/// A span in microseconds, or NULL.
-pub(super) fn span_sql(span: Option<Duration>) -> Sql {
-    span.map(micros).into()
 }
 
 pub(super) fn micros(span: Duration) -> i64 {

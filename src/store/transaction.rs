@@ -19,6 +19,7 @@ use super::{
     statements::{
         self, STATEMENT_TIMEOUT, WAITED_FOR, aside, execute, first, lists, query, within,
     },
+    write::{NUMBERS, new_numbers},
 };
 use crate::clock;
 
@@ -317,7 +318,11 @@ impl Transaction<'_> {
             return Ok(());
         }
         let tells = told.is_some();
-        let last = told.map(|told| told.last(self.writer.replica));
+        let is_low = tells && self.writer.numbers.len() < NUMBERS;
+        let mut last = told.map(|told| told.last(self.writer.replica));
+        if let Some(last) = last.as_mut().filter(|_| is_low) {
+            last.columns.extend([", ", &new_numbers(NUMBERS)]);
+        }
         let (sql, values) = self.script.take().into_query(last);
         self.begun = true;
         let asked = Instant::now();
@@ -325,6 +330,9 @@ impl Transaction<'_> {
         let rows = query(&self.writer.db, &sql, values).await?;
         if tells && let Ok(Some(time)) = first(&rows) {
             self.writer.clock.is(Timestamp::from_micros(time), asked);
+        }
+        if is_low && let Some(Ok(numbers)) = rows.first().map(|row| row.try_get_by_index(2)) {
+            self.writer.numbers.extend::<Vec<i64>>(numbers);
         }
         Ok(())
     }

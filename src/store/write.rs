@@ -1,19 +1,26 @@
 //! Writing what a batch of commands changed: only what differs, in few statements
 //! of many rows.
 
-use std::sync::Arc;
+use std::{iter::once, sync::Arc};
 
 use super::{
     Changes, Created, StoreError, Stored, Task, Timestamp, Transaction,
-    dml::Row,
-    rows::{due, labels_sql, object_sql, progress_sql, span_sql, time_sql},
+    cells::Cell,
+    rows::due,
     state::{States, Update, phase},
-    statements::{aside, query},
+    statements::{aside, first, query},
+    table::Table,
 };
 use crate::domain::Lease;
 
-/// Numbers that are taken ahead, so that few transactions ask for some.
-const NUMBERS: i64 = 1_000;
+/// Numbers that are taken ahead. Where fewer are left, a commit brings them along: asked for by
+/// themselves, they cost a way to the database and a flush.
+pub(super) const NUMBERS: usize = 1_000;
+
+/// So many numbers of PostgreSQL for new rows, as an array.
+pub(super) fn new_numbers(count: usize) -> String {
+    format!("ARRAY(SELECT nextval('tasks_row') FROM generate_series(1, {count}))")
+}
 
 /// What is known of a new task, beside its settings.
 const CREATED: &[&str] = &[
@@ -71,8 +78,8 @@ impl Transaction<'_> {
         }
         self.add_attempts(changes).await?;
         let served = changes.served.iter();
-        let served = served.map(|kind| vec![kind.as_str().into(), now.micros().into()]);
-        self.upsert("kinds", ["kind", "last_worker_time"], served.collect()).await
+        let served = served.map(|kind| [kind.as_str().into(), now.micros().into()]);
+        self.upsert("kinds", ["kind", "last_worker_time"], &served.collect()).await
     }
 
     async fn create(&mut self, created: &[Created], now: Timestamp) -> Result<(), StoreError> {
@@ -80,8 +87,6 @@ impl Transaction<'_> {
             return Ok(());
         }
         let numbers = self.numbers(created.len()).await?;
-        let (mut tasks, mut inputs) = (Vec::with_capacity(created.len()), Vec::new());
-        let (mut labels, mut requests) = (Vec::new(), Vec::new());
         let mut created: Vec<(&Created, i64)> = created.iter().zip(numbers).collect();
         if self.writer.known.is_some() {
             let due = created.iter().filter(|(created, _)| due(&created.task, now) == Some(1));
@@ -93,61 +98,62 @@ impl Transaction<'_> {
         }
         // In the order in which all lock them, whoever is faster.
         created.sort_by(|one, other| one.0.task.id.cmp(&other.0.task.id));
+        let (mut tasks, mut inputs) = (Table::default(), Table::default());
+        let (mut labels, mut requests) = (Table::default(), Vec::new());
         for (Created { task, input, request }, row) in created {
             let create_time = task.create_time.micros();
-            let mut values: Row = Vec::with_capacity(CREATED.len() + SETTINGS.len());
-            values.extend([
+            let known: [Cell<'_>; CREATED.len()] = [
                 row.into(),
                 task.id.as_str().into(),
                 task.kind.as_str().into(),
                 task.queue_name().into(),
-                i16::from(task.queue.is_some()).into(),
-                phase(task).into(),
+                Cell::Small(Some(task.queue.is_some().into())),
+                Cell::Small(Some(phase(task))),
                 task.ready_time.micros().into(),
-                due(task, now).into(),
+                Cell::Small(due(task, now)),
                 create_time.into(),
                 create_time.into(),
-            ]);
-            values.extend(settings(task));
-            tasks.push(values);
+            ];
+            tasks.push(known.into_iter().chain(settings(task)));
             if let Some(input) = input {
-                inputs.push(vec![row.into(), object_sql(Some(input))]);
+                inputs.push([row.into(), Cell::object(Some(input))]);
             }
             labels.extend(label_rows(row, task));
             if let Some((request, digest)) = request {
-                let values = vec![
-                    request.as_str().into(),
-                    digest.to_vec().into(),
-                    task.id.as_str().into(),
-                    row.into(),
-                    create_time.into(),
-                ];
-                requests.push((request, values));
+                requests.push((
+                    request.as_str(),
+                    digest.as_slice(),
+                    task.id.as_str(),
+                    row,
+                    create_time,
+                ));
             }
         }
         let columns: Vec<&str> = CREATED.iter().chain(SETTINGS).copied().collect();
-        requests.sort_by_key(|(request, _)| *request);
-        self.insert("tasks", &columns, tasks).await?;
-        self.insert("inputs", &["row", "input"], inputs).await?;
-        self.insert("labels", LABELS, labels).await?;
-        let requests: Vec<Row> = requests.into_iter().map(|(_, values)| values).collect();
-        self.insert("requests", REQUESTS, requests).await
+        requests.sort_unstable();
+        let requests = requests.into_iter().map(|(request, digest, task, row, create_time)| {
+            [request.into(), digest.into(), task.into(), row.into(), create_time.into()]
+        });
+        let requests = requests.collect();
+        self.insert("tasks", &columns, &tasks).await?;
+        self.insert("inputs", &["row", "input"], &inputs).await?;
+        self.insert("labels", LABELS, &labels).await?;
+        self.insert("requests", REQUESTS, &requests).await
     }
 
     /// Numbers for new rows, growing in the order of creation by this replica.
     async fn numbers(&mut self, count: usize) -> Result<Vec<i64>, StoreError> {
-        let many = i64::try_from(count).unwrap_or(i64::MAX);
         if self.postgres() {
             if self.writer.numbers.len() < count {
-                let sql = "SELECT nextval('tasks_row') FROM generate_series(1::bigint, $1)";
-                let rows = query(&self.writer.db, sql, [(many + NUMBERS).into()]);
-                for row in aside(&mut self.begun, rows).await? {
-                    self.writer.numbers.push_back(row.try_get_by_index(0)?);
-                }
+                let sql = format!("SELECT {}", new_numbers(count + NUMBERS));
+                let rows = query(&self.writer.db, &sql, []);
+                let taken: Option<Vec<i64>> = first(&aside(&mut self.begun, rows).await?)?;
+                self.writer.numbers.extend(taken.unwrap_or_default());
             }
             return Ok(self.writer.numbers.drain(..count).collect());
         }
         // Taken for good, whatever becomes of the transaction.
+        let many = i64::try_from(count).unwrap_or(i64::MAX);
         let begin = self.writer.next_row;
         self.writer.next_row += many;
         Ok((begin..begin + many).collect())
@@ -158,30 +164,29 @@ impl Transaction<'_> {
         changed: &[(Stored, Arc<Task>)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let (mut states, mut settled) = (States::default(), Vec::new());
-        let (mut reports, mut checkpoints) = (Vec::new(), Vec::new());
-        let (mut begun, mut ended, mut results) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut relabelled, mut labels) = (Vec::new(), Vec::new());
+        let (mut states, mut settled) = (States::default(), Table::default());
+        let (mut reports, mut checkpoints) = (Table::default(), Table::default());
+        let (mut begun, mut results) = (Table::default(), Table::default());
+        let (mut ended, mut relabelled) = (Vec::new(), Vec::new());
+        let mut labels = Table::default();
         for (before, after) in changed {
             let (row, before) = (before.row, &before.task);
             states.add(row, before, after, now);
             if settings_differ(before, after) {
-                let mut values: Row = vec![row.into()];
-                values.extend(self::settings(after));
-                settled.push(values);
+                settled.push(once(row.into()).chain(settings(after)));
             }
             if before.labels != after.labels {
                 relabelled.push(row);
                 labels.extend(label_rows(row, after));
             }
             if let Some(result) = after.result().filter(|_| before.result() != after.result()) {
-                results.push(vec![row.into(), result.encoded().to_vec().into()]);
+                results.push([row.into(), (&**result.encoded()).into()]);
             }
             match (before.lease(), after.lease()) {
                 (Some(_), Some(lease)) => {
                     reports.push(report(row, after, lease));
                     if before.checkpoint != after.checkpoint {
-                        checkpoints.push(vec![row.into(), object_sql(after.checkpoint.as_ref())]);
+                        checkpoints.push([row.into(), Cell::object(after.checkpoint.as_ref())]);
                     }
                 }
                 (None, Some(lease)) => begun.push(report(row, after, lease)),
@@ -190,16 +195,16 @@ impl Transaction<'_> {
             }
         }
         for Update { columns, rows } in states.updates() {
-            self.update("tasks", &columns, rows).await?;
+            self.update("tasks", &columns, &rows).await?;
         }
-        self.update("tasks", SETTINGS, settled).await?;
-        self.update("running", REPORT, reports).await?;
-        self.update("running", &["checkpoint"], checkpoints).await?;
-        self.insert("running", &["row", "revision", "progress", "expire_time"], begun).await?;
+        self.update("tasks", SETTINGS, &settled).await?;
+        self.update("running", REPORT, &reports).await?;
+        self.update("running", &["checkpoint"], &checkpoints).await?;
+        self.insert("running", &["row", "revision", "progress", "expire_time"], &begun).await?;
         self.remove("running", "row", &ended).await?;
-        self.insert("results", &["row", "result"], results).await?;
+        self.insert("results", &["row", "result"], &results).await?;
         self.remove("labels", "row", &relabelled).await?;
-        self.insert("labels", LABELS, labels).await
+        self.insert("labels", LABELS, &labels).await
     }
 
     async fn delete(&mut self, deleted: &[Stored], now: Timestamp) -> Result<(), StoreError> {
@@ -224,34 +229,34 @@ fn settings_differ(before: &Task, after: &Task) -> bool {
 }
 
 /// The values of [`SETTINGS`].
-fn settings(task: &Task) -> Row {
+fn settings(task: &Task) -> [Cell<'_>; SETTINGS.len()] {
     let retry = &task.retry_policy;
-    vec![
-        task.priority.into(),
-        labels_sql(task),
-        time_sql(task.schedule_time),
-        retry.max_attempts.map(i64::from).into(),
-        span_sql(retry.initial_backoff),
-        span_sql(retry.max_backoff),
-        retry.backoff_multiplier.into(),
-        span_sql(task.attempt_timeout),
-        span_sql(task.retention),
+    [
+        Cell::Int(Some(task.priority)),
+        Cell::labels(&task.labels),
+        Cell::time(task.schedule_time),
+        Cell::Big(retry.max_attempts.map(i64::from)),
+        Cell::span(retry.initial_backoff),
+        Cell::span(retry.max_backoff),
+        Cell::Double(retry.backoff_multiplier),
+        Cell::span(task.attempt_timeout),
+        Cell::span(task.retention),
     ]
 }
 
 /// The values of [`REPORT`], behind the row.
-fn report(row: i64, task: &Task, lease: &Lease) -> Row {
-    vec![
+fn report<'a>(row: i64, task: &'a Task, lease: &Lease) -> [Cell<'a>; REPORT.len() + 1] {
+    [
         row.into(),
         task.revision.into(),
-        progress_sql(task.progress.as_ref()),
+        Cell::Progress(task.progress.as_ref()),
         lease.expire_time.micros().into(),
     ]
 }
 
-fn label_rows(row: i64, task: &Task) -> impl Iterator<Item = Row> + '_ {
+fn label_rows(row: i64, task: &Task) -> impl Iterator<Item = [Cell<'_>; LABELS.len()]> {
     let create_time = task.create_time.micros();
     task.labels.iter().map(move |(key, value)| {
-        vec![row.into(), key.as_str().into(), value.as_str().into(), create_time.into()]
+        [row.into(), key.as_str().into(), value.as_str().into(), create_time.into()]
     })
 }

@@ -141,18 +141,20 @@ impl Tasks {
     ///
     /// As for one.
     pub async fn create_batch(&self, creates: Vec<Create>) -> Result<Vec<Full>, Error> {
+        let Shared { settings, kinds, .. } = &*self.shared;
         for create in &creates {
-            self.check_kind(create).await?;
+            if !settings.accept_unknown && !kinds.is_known(settings, &create.new.kind) {
+                // Seldom, and larger than all that every create keeps while it waits.
+                Box::pin(self.check_kind(create)).await?;
+            }
         }
         self.ask(|reply| Command::Create { creates, reply }).await
     }
 
+    /// Of one that is not known here.
     async fn check_kind(&self, create: &Create) -> Result<(), Error> {
         let kind = &create.new.kind;
         let Shared { settings, kinds, .. } = &*self.shared;
-        if settings.accept_unknown || kinds.is_known(settings, kind) {
-            return Ok(());
-        }
         // A worker may have made itself known at another replica.
         if !self.reader.embedded() {
             let served = self.reader.served_kinds().await.map_err(|error| logged(&error))?;
