@@ -22,7 +22,7 @@ use tonic::{Code, Status};
 use super::{errors, streams::Lasting};
 use crate::domain::Error;
 
-/// Bytes of all requests that are being received. hyper's windows bound only what
+/// Bytes of all requests of which some is still to come. hyper's windows bound only what
 /// nobody has read yet, and tonic reads on until a message is whole.
 #[derive(Clone, Debug, Default)]
 pub struct RequestBytes(Arc<AtomicUsize>);
@@ -40,7 +40,7 @@ const RECEIVED_WITHIN: Duration = Duration::from_secs(60);
 pub(super) struct Received<B> {
     body: B,
     bytes: usize,
-    total: RequestBytes,
+    total: Arc<RequestBytes>,
     patience: Patience,
 }
 
@@ -55,14 +55,20 @@ enum Patience {
 }
 
 impl<B> Received<B> {
-    /// Watches over `body`. A stream of requests may take as long as it likes.
-    pub(super) const fn new(body: B, total: RequestBytes, is_stream: bool) -> Self {
+    /// Watches over `body`. A stream of requests may take as long as it likes. `total` is
+    /// that of a connection, whose calls share it without holding up those of others.
+    pub(super) const fn new(body: B, total: Arc<RequestBytes>, is_stream: bool) -> Self {
         let patience = if is_stream { Patience::Endless } else { Patience::Fresh };
         Self { body, bytes: 0, total, patience }
     }
 
-    fn count(&mut self, bytes: usize) -> Result<(), Status> {
+    /// What was all there when it was looked for is not counted: it is no more than a window.
+    fn came(&mut self, bytes: usize) -> Result<(), Status> {
         self.bytes += bytes;
+        if matches!(self.patience, Patience::Fresh) { Ok(()) } else { self.count(bytes) }
+    }
+
+    fn count(&self, bytes: usize) -> Result<(), Status> {
         let before = self.total.0.fetch_add(bytes, Ordering::Relaxed);
         if before + bytes > RequestBytes::MOST {
             return Err(errors::status(Error::ResourceExhausted {
@@ -76,6 +82,9 @@ impl<B> Received<B> {
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         if matches!(self.patience, Patience::Fresh) {
             self.patience = Patience::Waiting(Box::pin(tokio::time::sleep(RECEIVED_WITHIN)));
+            if let Err(status) = self.count(self.bytes) {
+                return Poll::Ready(status);
+            }
         }
         match &mut self.patience {
             Patience::Waiting(sleep) => sleep.as_mut().poll(cx).map(|()| {
@@ -93,7 +102,9 @@ impl<B> Received<B> {
 
 impl<B> Drop for Received<B> {
     fn drop(&mut self) {
-        self.total.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        if !matches!(self.patience, Patience::Fresh) {
+            self.total.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -118,7 +129,7 @@ where
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending => return this.wait(cx).map(|status| Some(Err(status.into()))),
         };
-        let counted = this.count(frame.data_ref().map_or(0, Bytes::len));
+        let counted = this.came(frame.data_ref().map_or(0, Bytes::len));
         Poll::Ready(Some(counted.map(|()| frame).map_err(Into::into)))
     }
 
@@ -220,25 +231,50 @@ fn corrected(sent: HeaderMap) -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{FutureExt, StreamExt};
     use http_body_util::{BodyExt, Full, StreamBody};
 
     use super::*;
 
-    #[tokio::test]
-    async fn what_is_received_is_counted_while_it_is_held() {
-        let total = RequestBytes::default();
-        let most = Full::new(Bytes::from(vec![0; RequestBytes::MOST]));
-        let one = || Full::new(Bytes::from_static(b"x"));
-        let mut first = Received::new(most, total.clone(), false);
+    fn total() -> Arc<RequestBytes> {
+        Arc::default()
+    }
+
+    /// Some bytes of a request, and no more.
+    fn begins(
+        bytes: usize,
+    ) -> impl Body<Data = Bytes, Error: Into<tonic::codegen::StdError>> + Unpin {
+        let begin =
+            futures_util::stream::iter([Ok::<_, Status>(Frame::data(vec![0; bytes].into()))]);
+        StreamBody::new(begin.chain(futures_util::stream::pending()))
+    }
+
+    async fn refusal(
+        body: &mut Received<impl Body<Data = Bytes, Error: Into<tonic::codegen::StdError>> + Unpin>,
+    ) -> Code {
+        let error = body.frame().await.expect("an end").expect_err("there is no room");
+        Status::from_error(error).code()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_come_of_a_request_is_counted_while_more_is_waited_for() {
+        let total = total();
+        let mut first = Received::new(begins(RequestBytes::MOST), Arc::clone(&total), false);
         assert!(first.frame().await.expect("data").is_ok());
-        let mut second = Received::new(one(), total.clone(), false);
-        let error = second.frame().await.expect("data").expect_err("there is no room");
-        let status = Status::from_error(error);
-        assert_eq!(status.code(), Code::ResourceExhausted);
-        drop((first, second));
-        let mut third = Received::new(one(), total.clone(), false);
-        assert!(third.frame().await.expect("data").is_ok());
-        drop(third);
+        assert!(first.frame().now_or_never().is_none());
+        let mut second = Received::new(begins(1), Arc::clone(&total), false);
+        assert!(second.frame().await.expect("data").is_ok());
+        assert_eq!(refusal(&mut second).await, Code::ResourceExhausted);
+        let mut stream = Received::new(begins(1), Arc::clone(&total), true);
+        assert_eq!(refusal(&mut stream).await, Code::ResourceExhausted);
+        let whole = Full::new(Bytes::from_static(b"x"));
+        let mut whole = Received::new(whole, Arc::clone(&total), false);
+        assert!(whole.frame().await.expect("data").is_ok(), "it is there, and waits for nothing");
+        drop((first, second, stream, whole));
+        let mut last = Received::new(begins(1), Arc::clone(&total), false);
+        assert!(last.frame().await.expect("data").is_ok());
+        assert!(last.frame().now_or_never().is_none());
+        drop(last);
         assert_eq!(total.0.load(Ordering::Relaxed), 0);
     }
 
@@ -246,10 +282,10 @@ mod tests {
     async fn half_a_request_is_not_waited_for_for_ever() {
         let never =
             || StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Status>>());
-        let mut half = Received::new(never(), RequestBytes::default(), false);
+        let mut half = Received::new(never(), total(), false);
         let error = half.frame().await.expect("an end").expect_err("in time");
         assert_eq!(Status::from_error(error).code(), Code::DeadlineExceeded);
-        let mut stream = Received::new(never(), RequestBytes::default(), true);
+        let mut stream = Received::new(never(), total(), true);
         let long = Duration::from_secs(3_600);
         assert!(tokio::time::timeout(long, stream.frame()).await.is_err());
     }

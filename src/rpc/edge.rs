@@ -38,7 +38,7 @@ pub struct Edge<S> {
 #[derive(Debug)]
 struct Connection {
     open: OpenStreams,
-    received: RequestBytes,
+    received: Arc<RequestBytes>,
     closing: CancellationToken,
 }
 
@@ -46,7 +46,8 @@ impl<S> Edge<S> {
     /// For one connection. `received` is shared by all of them; `closing` ends the
     /// streams of gRPC's own services.
     pub fn new(inner: S, received: RequestBytes, closing: CancellationToken) -> Self {
-        let connection = Connection { open: OpenStreams::default(), received, closing };
+        let (open, received) = (OpenStreams::default(), Arc::new(received));
+        let connection = Connection { open, received, closing };
         Self { inner, connection: Arc::new(connection) }
     }
 }
@@ -109,8 +110,8 @@ impl Connection {
         let target = request.uri().path_and_query().cloned();
         let path = target.as_ref().map_or("", |target| target.path());
         let grpc_s_own = GRPC_S_OWN.contains(&path);
-        let mut request =
-            request.map(|body| Body::new(Received::new(body, self.received.clone(), grpc_s_own)));
+        let received = Arc::clone(&self.received);
+        let mut request = request.map(|body| Body::new(Received::new(body, received, grpc_s_own)));
         request.extensions_mut().insert(self.open.clone());
         // Our own watches count themselves.
         let lasting = grpc_s_own.then(|| Lasting::begin(request.extensions())).transpose();

@@ -31,23 +31,21 @@ pub const SERVICES: [&str; 3] = [
 /// All services. Ours are called at once, the others by tonic's router, which costs each call
 /// some allocations and copies of it.
 #[derive(Clone, Debug)]
-pub struct Services {
-    ours: Arc<Ours>,
-    others: Routes,
-}
+pub struct Services(Arc<All>);
 
 #[derive(Debug)]
-struct Ours {
+struct All {
     tasks: TaskServiceServer<TaskApi>,
     workers: WorkerServiceServer<WorkerApi>,
     operations: OperationsServer<OperationsApi>,
+    others: Routes,
 }
 
 impl Services {
     /// TaskService, WorkerService and Operations, beside others.
     #[must_use]
     pub fn new(tasks: &Tasks, others: Routes) -> Self {
-        let ours = Ours {
+        let all = All {
             tasks: TaskServiceServer::new(TaskApi::new(tasks.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES)
                 .max_encoding_message_size(MESSAGE_BYTES),
@@ -57,8 +55,9 @@ impl Services {
             operations: OperationsServer::new(OperationsApi::new(tasks.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES)
                 .max_encoding_message_size(MESSAGE_BYTES),
+            others: others.prepare(),
         };
-        Self { ours: Arc::new(ours), others: others.prepare() }
+        Self(Arc::new(all))
     }
 }
 
@@ -75,10 +74,10 @@ impl Service<Request<Body>> for Services {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // `/package.Service/Method`
         match request.uri().path().split('/').nth(1).unwrap_or_default() {
-            TaskServiceServer::<TaskApi>::NAME => self.ours.tasks.clone().call(request),
-            WorkerServiceServer::<WorkerApi>::NAME => self.ours.workers.clone().call(request),
-            OperationsServer::<OperationsApi>::NAME => self.ours.operations.clone().call(request),
-            _ => Box::pin(self.others.call(request)),
+            TaskServiceServer::<TaskApi>::NAME => self.0.tasks.clone().call(request),
+            WorkerServiceServer::<WorkerApi>::NAME => self.0.workers.clone().call(request),
+            OperationsServer::<OperationsApi>::NAME => self.0.operations.clone().call(request),
+            _ => Box::pin(self.0.others.clone().call(request)),
         }
     }
 }

@@ -44,8 +44,8 @@ pub(super) struct Settings<S> {
 }
 
 impl<S: Served> Settings<S> {
-    /// `closing` ends every connection gracefully, `cut` at once. All that is spawned
-    /// is in `connections`.
+    /// `closing` ends every connection gracefully, `cut` at once. They are in `connections`
+    /// until their calls are over.
     pub(super) fn new(
         services: S,
         connections: TaskTracker,
@@ -63,17 +63,21 @@ impl<S: Served> Settings<S> {
     pub(super) fn spawn(&self, stream: TcpStream, place: Place) {
         let settings = self.clone();
         self.connections.spawn(async move {
-            let _place = place;
-            if let Err(error) = settings.serve(stream).await {
+            let streams = Streams::default();
+            if let Err(error) = settings.serve(stream, &streams).await {
                 // Of the peer, or of the network between: daily bread.
                 tracing::debug!(%error, "a connection ended with an error");
             }
+            drop(place);
+            streams.0.close();
+            streams.0.wait().await;
         });
     }
 
     async fn serve(
         self,
         stream: TcpStream,
+        streams: &Streams,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         tune(&stream)?;
         let spoken = Arc::new(AtomicBool::new(false));
@@ -84,7 +88,6 @@ impl<S: Served> Settings<S> {
         };
         let Some(io) = io.map(TokioIo::new) else { return Ok(()) };
         let service = Edge::new(self.services, self.received, self.closing.clone());
-        let streams = Streams::new(self.connections);
         let mut connection = pin!(http2(streams.clone()).serve_connection(io, service));
         tokio::select! {
             ended = after_others(connection.as_mut(), || streams.are_many()) => return Ok(ended?),
@@ -127,21 +130,14 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Spawns what hyper spawns, one task for each stream, where it is waited for.
-#[derive(Clone, Debug)]
-struct Streams {
-    all: TaskTracker,
-    /// Those of this connection.
-    own: TaskTracker,
-}
+/// Spawns what hyper spawns, one task for each stream of a connection, which waits for them in
+/// the end: to count those of all connections in one place would hold up each call for others.
+#[derive(Clone, Debug, Default)]
+struct Streams(TaskTracker);
 
 impl Streams {
-    fn new(all: TaskTracker) -> Self {
-        Self { all, own: TaskTracker::new() }
-    }
-
     fn are_many(&self) -> bool {
-        self.own.len() > 1
+        self.0.len() > 1
     }
 }
 
@@ -151,7 +147,7 @@ where
     F::Output: Send,
 {
     fn execute(&self, future: F) {
-        self.all.spawn(self.own.track_future(future));
+        self.0.spawn(future);
     }
 }
 

@@ -46,7 +46,7 @@ impl Drain {
         closing.cancel();
         connections.close();
         if !stage("connections", until(CONNECTIONS_UNTIL), connections.wait()).await {
-            tracing::warn!(left = connections.len(), "connections and calls are cut");
+            tracing::warn!(left = connections.len(), "connections are cut, with their calls");
         }
         cut.cancel();
 

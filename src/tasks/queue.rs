@@ -78,9 +78,14 @@ impl Queue {
             let mut waiting = self.lock();
             match waiting.refusal(class(&command)) {
                 None => {
+                    let is_first = waiting.count == 0;
                     waiting.push(command);
                     drop(waiting);
-                    return self.arrived.notify_one();
+                    // Who takes the first one takes the others as well.
+                    if is_first {
+                        self.arrived.notify_one();
+                    }
+                    return;
                 }
                 Some(error) => error,
             }
