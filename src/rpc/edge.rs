@@ -2,10 +2,11 @@
 //! to us: requests that are not gRPC, deadlines, panics, and the codes of what could
 //! not be decoded.
 
-use std::{convert::Infallible, future::poll_fn, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
+use std::{convert::Infallible, future::ready, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, header, uri::PathAndQuery};
+use tokio::time::{Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
 use tower::Service;
@@ -13,7 +14,7 @@ use tower::Service;
 pub use super::body::RequestBytes;
 use super::{
     body::{Answered, Received},
-    deadline::Deadline,
+    deadline::{Deadline, Malformed},
     errors, not_grpc,
     streams::{Lasting, OpenStreams},
 };
@@ -52,7 +53,7 @@ impl<S> Edge<S> {
     }
 }
 
-/// What can stand behind an [`Edge`].
+/// What can stand behind an [`Edge`]. Never busy: it is called without being asked.
 pub trait Served:
     Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
     + Clone
@@ -83,13 +84,32 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
-        let (service, connection) = (self.inner.clone(), Arc::clone(&self.connection));
-        Box::pin(async move { Ok(connection.answer(service, request).await) })
+        let call = match self.connection.begin(self.inner.clone(), request) {
+            Ok(call) => call,
+            Err(refusal) => return Box::pin(ready(Ok(refusal))),
+        };
+        Box::pin(async move { Ok(call.answer().await) })
     }
 }
 
+/// A call that waits for its answer, and for as little as can be beside: of hundreds, all that
+/// they hold would not fit into the caches.
+struct Call<F> {
+    answer: F,
+    target: Option<PathAndQuery>,
+    gives_up: Option<Pin<Box<Sleep>>>,
+    closing: Option<CancellationToken>,
+    lasting: Option<Lasting>,
+}
+
 impl Connection {
-    async fn answer<S, B>(&self, mut service: S, request: Request<B>) -> Response<Body>
+    /// Hands a request on, or refuses it.
+    #[expect(clippy::result_large_err, reason = "the answer itself, moved once")]
+    fn begin<S, B>(
+        &self,
+        mut service: S,
+        request: Request<B>,
+    ) -> Result<Call<S::Future>, Response<Body>>
     where
         S: Served,
         B: http_body::Body + Send + Unpin + 'static,
@@ -97,34 +117,45 @@ impl Connection {
         B::Error: Into<tonic::codegen::StdError>,
     {
         if let Some(refusal) = not_grpc::refusal(&request) {
-            return refusal;
+            return Err(refusal);
         }
-        let Ok(deadline) = Deadline::of(request.headers()) else {
-            return errors::of_transport(
+        let deadline = Deadline::of(request.headers()).map_err(|Malformed| {
+            errors::of_transport(
                 Code::InvalidArgument,
                 "MALFORMED_TIMEOUT",
                 "grpc-timeout must be at most 8 digits and one of H, M, S, m, u and n".into(),
             )
-            .into_http();
-        };
+            .into_http()
+        })?;
         let target = request.uri().path_and_query().cloned();
-        let path = target.as_ref().map_or("", |target| target.path());
-        let grpc_s_own = GRPC_S_OWN.contains(&path);
+        let grpc_s_own = GRPC_S_OWN.contains(&path(target.as_ref()));
         let received = Arc::clone(&self.received);
         let mut request = request.map(|body| Body::new(Received::new(body, received, grpc_s_own)));
         request.extensions_mut().insert(self.open.clone());
         // Our own watches count themselves.
         let lasting = grpc_s_own.then(|| Lasting::begin(request.extensions())).transpose();
-        let lasting = match lasting {
-            Ok(lasting) => lasting,
-            Err(error) => return errors::status(error).into_http(),
-        };
+        let lasting = lasting.map_err(|error| errors::status(error).into_http())?;
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(deadline);
         }
-        let Ok(()) = poll_fn(|cx| service.poll_ready(cx)).await;
-        let answer = AssertUnwindSafe(async { service.call(request).await }).catch_unwind();
-        let mut gives_up = deadline.map(|Deadline(end)| Box::pin(tokio::time::sleep_until(end)));
+        Ok(Call {
+            answer: service.call(request),
+            target,
+            gives_up: deadline.map(|Deadline(end)| Box::pin(sleep_until(end))),
+            closing: grpc_s_own.then(|| self.closing.clone()),
+            lasting,
+        })
+    }
+}
+
+fn path(target: Option<&PathAndQuery>) -> &str {
+    target.map_or("", PathAndQuery::path)
+}
+
+impl<F: Future<Output = Result<Response<Body>, Infallible>>> Call<F> {
+    async fn answer(self) -> Response<Body> {
+        let Self { answer, target, mut gives_up, closing, lasting } = self;
+        let answer = AssertUnwindSafe(answer).catch_unwind();
         let answer = match &mut gives_up {
             None => answer.await,
             Some(gives_up) => tokio::select! {
@@ -133,9 +164,10 @@ impl Connection {
                 () = gives_up => return errors::deadline_exceeded().into_http(),
             },
         };
+        let path = path(target.as_ref());
         match answer {
             Ok(Ok(answer)) => {
-                let closing = grpc_s_own.then(|| self.closing.clone().cancelled_owned());
+                let closing = closing.map(CancellationToken::cancelled_owned);
                 corrected(answer, path)
                     .map(|body| Body::new(Answered::new(body, gives_up, closing, lasting)))
             }

@@ -1,7 +1,7 @@
 //! TaskService: each method reads its request in full, hands one command or question to
 //! [`Tasks`], and shows what came back.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use prost::Message;
 use tonic::{Request, Response, Status};
@@ -44,13 +44,22 @@ fn shown(full: &Full, view: View) -> proto::Task {
 
 #[tonic::async_trait]
 impl TaskService for TaskApi {
-    async fn create_task(
-        &self,
+    /// As an `async fn` it would keep the request until the answer comes: see
+    /// [`Edge`](super::Edge).
+    fn create_task<'a, 'async_trait>(
+        &'a self,
         request: Request<proto::CreateTaskRequest>,
-    ) -> Result<Response<proto::Task>, Status> {
-        let create = checked(|at| create::create(at, request.into_inner(), String::new()))?;
-        let created = self.tasks.create(create).await.map_err(errors::status)?;
-        Ok(Response::new(shown(&created, View::Full)))
+    ) -> Pin<Box<dyn Future<Output = Result<Response<proto::Task>, Status>> + Send + 'async_trait>>
+    where
+        'a: 'async_trait,
+        Self: 'async_trait,
+    {
+        let create = checked(|at| create::create(at, request.into_inner(), String::new()));
+        let created = create.map(|create| self.tasks.create(create));
+        Box::pin(async {
+            let created = created?.await.map_err(errors::status)?;
+            Ok(Response::new(shown(&created, View::Full)))
+        })
     }
 
     async fn batch_create_tasks(

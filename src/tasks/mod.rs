@@ -130,9 +130,9 @@ impl Tasks {
     ///
     /// ALREADY_EXISTS; INVALID_ARGUMENT for an unknown kind, a request id of another
     /// request, or an id twice in a batch; NOT_FOUND where the task of a repeated request is gone.
-    pub async fn create(&self, create: Create) -> Result<Full, Error> {
-        let mut created = self.create_batch(vec![create]).await?;
-        created.pop().ok_or(Error::Internal)
+    pub fn create(&self, create: Create) -> impl Future<Output = Result<Full, Error>> + Send {
+        let created = self.create_batch(vec![create]);
+        async { created.await?.pop().ok_or(Error::Internal) }
     }
 
     /// Creates all of them or none. In their order.
