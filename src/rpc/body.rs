@@ -62,7 +62,8 @@ impl<B> Received<B> {
         Self { body, bytes: 0, total, patience }
     }
 
-    /// What was all there when it was looked for is not counted: it is no more than a window.
+    /// What was there whenever it was looked for is not counted: the thread that reads it holds
+    /// no more than a message and a window.
     fn came(&mut self, bytes: usize) -> Result<(), Status> {
         self.bytes += bytes;
         if matches!(self.patience, Patience::Fresh) { Ok(()) } else { self.count(bytes) }

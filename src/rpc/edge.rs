@@ -2,7 +2,13 @@
 //! to us: requests that are not gRPC, deadlines, panics, and the codes of what could
 //! not be decoded.
 
-use std::{convert::Infallible, future::ready, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::ready,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+};
 
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response, header, uri::PathAndQuery};
@@ -138,8 +144,10 @@ impl Connection {
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(deadline);
         }
+        let answer = catch_unwind(AssertUnwindSafe(|| service.call(request)))
+            .map_err(|_| panicked(path(target.as_ref())))?;
         Ok(Call {
-            answer: service.call(request),
+            answer,
             target,
             gives_up: deadline.map(|Deadline(end)| Box::pin(sleep_until(end))),
             closing: grpc_s_own.then(|| self.closing.clone()),
@@ -150,6 +158,12 @@ impl Connection {
 
 fn path(target: Option<&PathAndQuery>) -> &str {
     target.map_or("", PathAndQuery::path)
+}
+
+/// Its message is in the log already, by the panic hook.
+fn panicked(path: &str) -> Response<Body> {
+    tracing::error!(method = path, "a handler panicked");
+    errors::status(Error::Internal).into_http()
 }
 
 impl<F: Future<Output = Result<Response<Body>, Infallible>>> Call<F> {
@@ -172,11 +186,7 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Call<F> {
                     .map(|body| Body::new(Answered::new(body, gives_up, closing, lasting)))
             }
             Ok(Err(never)) => match never {},
-            Err(_) => {
-                // Its message is in the log already, by the panic hook.
-                tracing::error!(method = path, "a handler panicked");
-                errors::status(Error::Internal).into_http()
-            }
+            Err(_) => panicked(path),
         }
     }
 }
@@ -394,13 +404,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_internal_error_of_that_call_alone() {
-        let panics = tower::service_fn(|_: Request<Body>| async {
-            tokio::time::sleep(Duration::ZERO).await;
-            panic!("expected by the test")
+        let panics = tower::service_fn(|request: Request<Body>| {
+            assert_eq!(request.uri().path(), CHECK, "expected by the test");
+            async {
+                tokio::time::sleep(Duration::ZERO).await;
+                panic!("expected by the test")
+            }
         });
         let edge = edge(panics);
-        for _ in 0..2 {
-            let Ok(answer) = edge.clone().call(request(CHECK, b"")).await;
+        for path in [CHECK, "/at.once", CHECK] {
+            let Ok(answer) = edge.clone().call(request(path, b"")).await;
             assert_eq!(status_of(answer).await.code(), Code::Internal);
         }
     }
