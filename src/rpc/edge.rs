@@ -1,6 +1,5 @@
-//! What stands between HTTP/2 and tonic's services, and puts right what these leave
-//! to us: requests that are not gRPC, deadlines, panics, and the codes of what could
-//! not be decoded.
+//! What stands between HTTP/2 and tonic's services, and refuses what these leave to us:
+//! requests that are not gRPC, and malformed deadlines. What is handed on is a [`Call`].
 
 use std::{
     convert::Infallible,
@@ -10,21 +9,20 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response, header, uri::PathAndQuery};
-use tokio::time::{Sleep, sleep_until};
+use http::{Request, Response};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, body::Body};
 use tower::Service;
 
 pub use super::body::RequestBytes;
 use super::{
-    body::{Answered, Received},
+    body::Received,
+    call::{Call, panicked, path},
     deadline::{Deadline, Malformed},
     errors, not_grpc,
     streams::{Lasting, OpenStreams},
 };
-use crate::domain::Error;
 
 /// Streams of gRPC's own services. They have no end of their own, and know nothing of a
 /// server that drains.
@@ -98,16 +96,6 @@ where
     }
 }
 
-/// A call that waits for its answer, and for as little as can be beside: of hundreds, all that
-/// they hold would not fit into the caches.
-struct Call<F> {
-    answer: F,
-    target: Option<PathAndQuery>,
-    gives_up: Option<Pin<Box<Sleep>>>,
-    closing: Option<CancellationToken>,
-    lasting: Option<Lasting>,
-}
-
 impl Connection {
     /// Hands a request on, or refuses it.
     #[expect(clippy::result_large_err, reason = "the answer itself, moved once")]
@@ -156,65 +144,6 @@ impl Connection {
     }
 }
 
-fn path(target: Option<&PathAndQuery>) -> &str {
-    target.map_or("", PathAndQuery::path)
-}
-
-/// Its message is in the log already, by the panic hook.
-fn panicked(path: &str) -> Response<Body> {
-    tracing::error!(method = path, "a handler panicked");
-    errors::status(Error::Internal).into_http()
-}
-
-impl<F: Future<Output = Result<Response<Body>, Infallible>>> Call<F> {
-    async fn answer(self) -> Response<Body> {
-        let Self { answer, target, mut gives_up, closing, lasting } = self;
-        let answer = AssertUnwindSafe(answer).catch_unwind();
-        let answer = match &mut gives_up {
-            None => answer.await,
-            Some(gives_up) => tokio::select! {
-                biased;
-                answer = answer => answer,
-                () = gives_up => return errors::deadline_exceeded().into_http(),
-            },
-        };
-        let path = path(target.as_ref());
-        match answer {
-            Ok(Ok(answer)) => {
-                let closing = closing.map(CancellationToken::cancelled_owned);
-                corrected(answer, path)
-                    .map(|body| Body::new(Answered::new(body, gives_up, closing, lasting)))
-            }
-            Ok(Err(never)) => match never {},
-            Err(_) => panicked(path),
-        }
-    }
-}
-
-/// What tonic said itself, said as it should be. Our own statuses have details, and
-/// are left alone.
-fn corrected(answer: Response<Body>, path: &str) -> Response<Body> {
-    let ours = match answer.extensions().get::<Status>() {
-        Some(status) if status.code() != Code::Unimplemented || !status.message().is_empty() => {
-            errors::of_tonic(status)
-        }
-        None if !names_no_method(answer.headers()) => return answer,
-        Some(_) | None => {
-            let path = &path[..path.floor_char_boundary(128)];
-            let message = format!("there is no method {path} here");
-            Some(errors::of_transport(Code::Unimplemented, "UNKNOWN_METHOD", message))
-        }
-    };
-    ours.map_or(answer, Status::into_http)
-}
-
-/// What a generated service says of a method that it does not have: UNIMPLEMENTED, and no more.
-fn names_no_method(headers: &HeaderMap) -> bool {
-    let unimplemented = |code: &header::HeaderValue| code == "12";
-    headers.get(Status::GRPC_STATUS).is_some_and(unimplemented)
-        && !headers.contains_key(Status::GRPC_MESSAGE)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -223,7 +152,7 @@ mod tests {
     use http::{Method, StatusCode};
     use http_body_util::{BodyExt, Full};
     use hyper::service::Service as _;
-    use tonic::service::Routes;
+    use tonic::{Status, service::Routes};
     use tonic_types::StatusExt;
 
     use super::*;

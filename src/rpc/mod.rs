@@ -5,6 +5,7 @@
 //! here. Knows neither rows nor the rules of a task's life.
 
 mod body;
+mod call;
 mod census;
 mod create;
 mod deadline;

@@ -45,7 +45,7 @@ fn shown(full: &Full, view: View) -> proto::Task {
 #[tonic::async_trait]
 impl TaskService for TaskApi {
     /// As an `async fn` it would keep the request until the answer comes: see
-    /// [`Edge`](super::Edge).
+    /// [`Call`](super::call::Call).
     fn create_task<'a, 'async_trait>(
         &'a self,
         request: Request<proto::CreateTaskRequest>,

@@ -69,8 +69,7 @@ impl<S: Served> Settings<S> {
                 tracing::debug!(%error, "a connection ended with an error");
             }
             drop(place);
-            streams.0.close();
-            streams.0.wait().await;
+            streams.end().await;
         });
     }
 
@@ -138,6 +137,12 @@ struct Streams(TaskTracker);
 impl Streams {
     fn are_many(&self) -> bool {
         self.0.len() > 1
+    }
+
+    /// Of a connection that is over.
+    async fn end(&self) {
+        self.0.close();
+        self.0.wait().await;
     }
 }
 

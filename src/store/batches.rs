@@ -11,6 +11,7 @@ use super::{
     pick::name,
     script::Last,
     statements::{CLOCK, lists},
+    write::new_numbers,
 };
 
 /// The channel of the notifications.
@@ -68,14 +69,15 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// The end of a transaction of this replica. Gives the time of the database.
-    pub(super) fn last(self, replica: i64) -> Last {
+    /// The end of a transaction of this replica. Gives the time of the database, and so many new
+    /// numbers.
+    pub(super) fn last(self, replica: i64, numbers: usize) -> Last {
         Last {
             sql: "INSERT INTO batches (xid, replica, time, notice) \
                  VALUES (pg_current_xact_id()::text::bigint, $1, $2, $3) \
                  RETURNING number || ' ' || replica AS told",
             values: vec![replica.into(), self.time.micros().into(), self.notice.into()],
-            columns: format!("{CLOCK}, pg_notify('{CHANNEL}', told)"),
+            columns: format!("{CLOCK}, {}, pg_notify('{CHANNEL}', told)", new_numbers(numbers)),
         }
     }
 }

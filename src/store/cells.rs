@@ -25,8 +25,8 @@ pub(super) enum Cell<'a> {
     Failure(Option<&'a Failure>),
 }
 
-/// How PostgreSQL has values of a type.
-pub(super) struct Kind {
+/// The type of a column of PostgreSQL.
+pub(super) struct ColumnType {
     pub(super) array: ArrayType,
     pub(super) name: &'static str,
     /// What stands for NULL in an array, which has none, and how that is written.
@@ -66,8 +66,8 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// No protobuf message is one zero.
-    pub(super) fn kind(&self) -> Kind {
+    /// What stands for NULL is never stored: no protobuf message is one zero.
+    pub(super) fn column_type(&self) -> ColumnType {
         let (array, name, none, literal) = match self {
             Self::Small(_) => {
                 (ArrayType::SmallInt, "smallint", i16::MIN.into(), "'-32768'::smallint")
@@ -85,7 +85,7 @@ impl<'a> Cell<'a> {
                 (ArrayType::Bytes, "bytea", vec![0_u8].into(), "'\\x00'::bytea")
             }
         };
-        Kind { array, name, none, literal }
+        ColumnType { array, name, none, literal }
     }
 }
 

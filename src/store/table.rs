@@ -4,12 +4,12 @@
 use sea_orm::Value as Sql;
 
 use super::{
-    cells::{Cell, Kind},
+    cells::{Cell, ColumnType},
     statements::{most_rows, size_for},
 };
 
 /// Rows to write, each as long as the others. The first column must have no NULL. On
-/// PostgreSQL no other one may have both NULLs and what stands for them: see [`Kind`].
+/// PostgreSQL no other one may have both NULLs and what stands for them: see [`ColumnType`].
 #[derive(Debug, Default)]
 pub(super) struct Table<'a> {
     cells: Vec<Cell<'a>>,
@@ -133,7 +133,7 @@ fn arrays(cells: &[Cell<'_>], held: &[Held]) -> Rows {
     let (mut names, mut types, mut values) = (Vec::new(), Vec::new(), Vec::new());
     let mut columns = Vec::with_capacity(held.len());
     for (at, holds) in held.iter().enumerate() {
-        let Kind { array, name: kind, none, literal } = cells[at].kind();
+        let ColumnType { array, name: kind, none, literal } = cells[at].column_type();
         let number = values.len() + 1;
         match holds {
             Held::Nothing => columns.push(None),

@@ -16,10 +16,8 @@ use super::{
     payloads::inputs,
     rows::{COLUMNS, from, stored},
     script::{End, Script, Write},
-    statements::{
-        self, STATEMENT_TIMEOUT, WAITED_FOR, aside, execute, first, lists, query, within,
-    },
-    write::{NUMBERS, new_numbers},
+    statements::{self, STATEMENT_TIMEOUT, WAITED_FOR, aside, execute, lists, query, within},
+    write::NUMBERS,
 };
 use crate::clock;
 
@@ -318,21 +316,18 @@ impl Transaction<'_> {
             return Ok(());
         }
         let tells = told.is_some();
-        let is_low = tells && self.writer.numbers.len() < NUMBERS;
-        let mut last = told.map(|told| told.last(self.writer.replica));
-        if let Some(last) = last.as_mut().filter(|_| is_low) {
-            last.columns.extend([", ", &new_numbers(NUMBERS)]);
-        }
+        let numbers = if self.writer.numbers.len() < NUMBERS { NUMBERS } else { 0 };
+        let last = told.map(|told| told.last(self.writer.replica, numbers));
         let (sql, values) = self.script.take().into_query(last);
         self.begun = true;
         let asked = Instant::now();
         // To its end: what was written may fail behind the row.
         let rows = query(&self.writer.db, &sql, values).await?;
-        if tells && let Ok(Some(time)) = first(&rows) {
+        let told = rows.first().filter(|_| tells);
+        let told = told.map(|row| (row.try_get_by_index(0), row.try_get_by_index::<Vec<i64>>(1)));
+        if let Some((Ok(time), Ok(numbers))) = told {
             self.writer.clock.is(Timestamp::from_micros(time), asked);
-        }
-        if is_low && let Some(Ok(numbers)) = rows.first().map(|row| row.try_get_by_index(2)) {
-            self.writer.numbers.extend::<Vec<i64>>(numbers);
+            self.writer.numbers.extend(numbers);
         }
         Ok(())
     }

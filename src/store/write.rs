@@ -120,21 +120,19 @@ impl Transaction<'_> {
             }
             labels.extend(label_rows(row, task));
             if let Some((request, digest)) = request {
-                requests.push((
-                    request.as_str(),
-                    digest.as_slice(),
-                    task.id.as_str(),
-                    row,
-                    create_time,
-                ));
+                let values: [Cell<'_>; REQUESTS.len()] = [
+                    request.as_str().into(),
+                    digest.as_slice().into(),
+                    task.id.as_str().into(),
+                    row.into(),
+                    create_time.into(),
+                ];
+                requests.push((request, values));
             }
         }
         let columns: Vec<&str> = CREATED.iter().chain(SETTINGS).copied().collect();
-        requests.sort_unstable();
-        let requests = requests.into_iter().map(|(request, digest, task, row, create_time)| {
-            [request.into(), digest.into(), task.into(), row.into(), create_time.into()]
-        });
-        let requests = requests.collect();
+        requests.sort_unstable_by_key(|(request, _)| *request);
+        let requests = requests.into_iter().map(|(_, values)| values).collect();
         self.insert("tasks", &columns, &tasks).await?;
         self.insert("inputs", &["row", "input"], &inputs).await?;
         self.insert("labels", LABELS, &labels).await?;
