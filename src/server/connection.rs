@@ -79,18 +79,20 @@ impl<S: Served> Settings<S> {
         streams: &Streams,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         tune(&stream)?;
+        // Looked at with every poll: by one connection, without the others.
+        let closing = self.closing.child_token();
         let spoken = Arc::new(AtomicBool::new(false));
         let io = tokio::select! {
             begun = Preface::of(stream, Arc::clone(&spoken)) => begun?,
             // There is nobody to say goodbye to.
-            () = self.closing.cancelled() => return Ok(()),
+            () = closing.cancelled() => return Ok(()),
         };
         let Some(io) = io.map(TokioIo::new) else { return Ok(()) };
-        let service = Edge::new(self.services, self.received, self.closing.clone());
+        let service = Edge::new(self.services, self.received, closing.clone());
         let mut connection = pin!(http2(streams.clone()).serve_connection(io, service));
         tokio::select! {
             ended = after_others(connection.as_mut(), || streams.are_many()) => return Ok(ended?),
-            () = self.closing.cancelled() => {}
+            () = closing.cancelled() => {}
         }
         // There is nobody to say goodbye to, and hyper would wait for them.
         if !spoken.load(Ordering::Relaxed) {
