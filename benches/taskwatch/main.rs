@@ -24,6 +24,7 @@ use std::{
     io::Write,
     panic,
     pin::Pin,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -109,23 +110,27 @@ fn keep_quiet_when_stopped() {
     }));
 }
 
-/// Uses memory for a file and gives it back, so that files that grow find pages that were used
-/// before, as on a machine that has run for a while. A virtual machine is given its memory page
-/// by page as it is touched first, which takes ten times as long as all that a service does with
-/// the page, and would count against whoever stores something.
-fn touch_memory() {
+/// Lets what was written before (by a build, say) come to the disk. Then uses memory for a file
+/// and gives it back, so that files that grow find pages that were used before, as on a machine
+/// that has run for a while: a virtual one is given its memory page by page as it is touched
+/// first, which takes ten times as long as all that a service does with the page, and would
+/// count against whoever stores something.
+fn settle() {
     static CHUNK: [u8; 1 << 20] = [1; 1 << 20];
     let mut file = tempfile::tempfile().expect("a file");
     for _ in 0..2 << 10 {
         file.write_all(&CHUNK).expect("room for 2 GiB in the folder for temporary files");
     }
+    drop(file);
+    let synced = Command::new("sync").status().expect("sync is there");
+    assert!(synced.success(), "sync: {synced}");
 }
 
 async fn measure(words: &[String]) {
     let mut report = Report::new();
     for (name, run) in all() {
         if words.is_empty() || words.iter().any(|word| word == name) {
-            touch_memory();
+            settle();
             report.add(run.await);
         }
     }
