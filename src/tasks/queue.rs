@@ -20,7 +20,7 @@ const BATCH_BYTES: usize = 4 << 20;
 const GATHERED_AFTER: usize = 16;
 /// One in so many of those who were answered and those who wait is enough for the next batch:
 /// the database works while the others come.
-const ENOUGH: usize = 3;
+const ENOUGH: usize = 2;
 /// So many looks that bring nobody are the last ones, and so many in all.
 const IN_VAIN: u32 = 2;
 const LOOKS: u32 = 32;
