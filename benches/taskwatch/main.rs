@@ -110,11 +110,11 @@ fn keep_quiet_when_stopped() {
     }));
 }
 
-/// Lets what was written before (by a build, say) come to the disk. Then uses memory for a file
-/// and gives it back, so that files that grow find pages that were used before, as on a machine
-/// that has run for a while: a virtual one is given its memory page by page as it is touched
-/// first, which takes ten times as long as all that a service does with the page, and would
-/// count against whoever stores something.
+/// Uses memory for a file and gives it back, so that files that grow find pages that were used
+/// before, as on a machine that has run for a while: a virtual one is given its memory page by
+/// page as it is touched first, which takes ten times as long as all that a service does with
+/// the page, and would count against whoever stores something. Then lets what is still to be
+/// written, by a build or a benchmark before, come to the disk.
 fn settle() {
     static CHUNK: [u8; 1 << 20] = [1; 1 << 20];
     let mut file = tempfile::tempfile().expect("a file");
