@@ -32,6 +32,7 @@ use std::{
 };
 
 use report::{Figure, Report};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Nothing runs in the servers themselves.
 const CONFIG: &str = "[runner]\nconcurrency = 0\n[kinds]\naccept_unknown = true\n";
@@ -90,10 +91,12 @@ fn main() {
             std::process::exit(2);
         }
         keep_quiet_when_stopped();
+        let mut terminated = signal(SignalKind::terminate()).expect("it can be heard");
         tokio::select! {
             () = measure(&words) => {}
             // What was started has ended by now, with what held it.
             _ = tokio::signal::ctrl_c() => std::process::exit(130),
+            _ = terminated.recv() => std::process::exit(143),
         }
     });
 }
@@ -130,6 +133,7 @@ async fn measure(words: &[String]) {
     let mut report = Report::new();
     for (name, run) in all() {
         if words.is_empty() || words.iter().any(|word| word == name) {
+            eprintln!("measuring {name}");
             settle();
             report.add(run.await);
         }
